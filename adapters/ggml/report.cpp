@@ -1,0 +1,103 @@
+#include "report.hpp"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "cache_tensor.hpp"
+#include "log.hpp"
+#include "policy.hpp"
+#include "turboquant_ggml.h"
+
+namespace turboquant::ggml {
+namespace {
+
+std::mutex mutex;
+std::vector<CacheTensor*> live;
+std::set<std::string> told;               // reasons for plain f16
+std::set<const CacheTensor*> widened_told;
+
+tq_ggml_stats sum_of(const std::vector<CacheTensor*>& tensors) {
+    tq_ggml_stats sum{};
+    sum.size = sizeof sum;
+    for (const CacheTensor* tensor : tensors) {
+        const StoreUsage usage = tensor->usage();
+        const bool packed = tensor->state() == CacheTensor::State::packed;
+        sum.elements += usage.elements;
+        sum.resident_bytes += usage.resident_bytes;
+        sum.coded_bytes += usage.coded_bytes;
+        sum.exact_bytes += usage.exact_bytes;
+        sum.f16_bytes += 2 * usage.elements;
+        if (!packed) sum.plain_bytes += usage.resident_bytes;
+        sum.packed_tensors += packed;
+        sum.plain_tensors += tensor->state() == CacheTensor::State::plain;
+        sum.wide_key_layers += packed && tensor->store()->widened();
+    }
+    return sum;
+}
+
+}  // namespace
+
+void log_line(ggml_log_level level, const char* format, ...) {
+    char text[1024] = "turboquant: ";
+    va_list arguments;
+    va_start(arguments, format);
+    const std::size_t used = 12;
+    std::vsnprintf(text + used, sizeof text - used - 1, format, arguments);
+    va_end(arguments);
+    std::snprintf(text + std::char_traits<char>::length(text), 2, "\n");
+    ggml_log_callback callback = nullptr;
+    void* user_data = nullptr;
+    ggml_log_get(&callback, &user_data);
+    if (callback) callback(level, text, user_data);
+}
+
+void report_created(CacheTensor* tensor) {
+    const std::lock_guard lock(mutex);
+    if (live.empty()) told.clear();
+    live.push_back(tensor);
+}
+
+void report_destroyed(CacheTensor* tensor) {
+    const std::lock_guard lock(mutex);
+    live.erase(std::remove(live.begin(), live.end(), tensor), live.end());
+    widened_told.erase(tensor);
+}
+
+void report_plain(const CacheTensor& tensor, const std::string& why) {
+    const std::lock_guard lock(mutex);
+    if (!told.insert(why).second && !verbose()) return;
+    log_line(GGML_LOG_LEVEL_WARN, "%s stays in plain f16%s: %s", tensor.root()->name, verbose() ? "" : " (and others for the same reason)", why.c_str());
+}
+
+void report_progress() {
+    const std::lock_guard lock(mutex);
+    for (const CacheTensor* tensor : live) {
+        if (!tensor->store() || !tensor->store()->widened() || !widened_told.insert(tensor).second) continue;
+        log_line(GGML_LOG_LEVEL_INFO, "layer %d takes 8-bit keys: coding its keys with %d bits would add noise of %.2f to attention's logits (limit 1)",
+                 tensor->layer(), tensor->store()->spec().key_bits, tensor->store()->logit_noise());
+    }
+}
+
+void report_held() {
+    const std::lock_guard lock(mutex);
+    const tq_ggml_stats sum = sum_of(live);
+    if (sum.packed_tensors == 0 || sum.elements == 0) return;
+    log_line(GGML_LOG_LEVEL_INFO, "the cache held %.2f MiB, %.2f bits per value (f16: %.2f MiB); %u tensors in codes, %u in plain f16, %u with 8-bit keys by need",
+             static_cast<double>(sum.resident_bytes) / 1048576, 8.0 * static_cast<double>(sum.resident_bytes) / static_cast<double>(sum.elements),
+             static_cast<double>(sum.f16_bytes) / 1048576, sum.packed_tensors, sum.plain_tensors, sum.wide_key_layers);
+}
+
+}  // namespace turboquant::ggml
+
+extern "C" int tq_ggml_get_stats(struct tq_ggml_stats* stats) {
+    using namespace turboquant::ggml;
+    if (!stats || stats->size != sizeof(tq_ggml_stats)) return -1;
+    const std::lock_guard lock(mutex);
+    *stats = sum_of(live);
+    return 0;
+}

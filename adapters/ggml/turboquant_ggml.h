@@ -1,0 +1,58 @@
+/* The llama.cpp plug-in's own C interface: static registration, policy and statistics.
+ *
+ * A program that links the plug-in's objects registers it with ggml_backend_register(tq_ggml_reg()).
+ * A program that loaded libggml-turboquant.so finds the other functions by name through
+ * ggml_backend_reg_get_proc_address(reg, "tq_ggml_set_policy"), and so on.
+ * Nothing here throws, aborts or prints. All functions are thread-safe.
+ */
+#ifndef TURBOQUANT_GGML_H
+#define TURBOQUANT_GGML_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ggml-backend.h"
+
+#if defined(__GNUC__)
+#define TQ_GGML_API __attribute__((visibility("default")))
+#else
+#define TQ_GGML_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The registry entry: one device, "TQ0". Never NULL. */
+TQ_GGML_API ggml_backend_reg_t tq_ggml_reg(void);
+
+/* Sets what caches created from now on use; overrides TQ_PRESET and TQ_LAYERS.
+ * preset: a name from `turboquant info`, or NULL for the environment's (default k4v4).
+ * layers: a TQ_LAYERS text such as "0=k8v4,5-7=f16", or NULL for the environment's.
+ * Returns 0, or -1 when a text cannot be used; then *message (if not NULL) points to the reason
+ * (valid until this thread's next call) and nothing has changed. */
+TQ_GGML_API int tq_ggml_set_policy(const char * preset, const char * layers, const char ** message);
+
+/* Sums over every live cache tensor of this process. Bytes are what the process holds for the cache now. */
+struct tq_ggml_stats {
+    uint64_t size;             /* sizeof(struct tq_ggml_stats), set by the caller */
+    uint64_t elements;         /* K and V numbers in cells that have been written */
+    uint64_t resident_bytes;   /* pages resident in the cache's mappings, and its bookkeeping: everything */
+    uint64_t coded_bytes;      /* of these: codes, scales and key references of sealed tiles */
+    uint64_t exact_bytes;      /* of these: open tiles, the tail and the sinks, in f16 */
+    uint64_t plain_bytes;      /* of these: tensors that fell back to plain f16 */
+    uint64_t f16_bytes;        /* what an f16 cache holds for the same written cells */
+    uint32_t packed_tensors;   /* cache tensors kept in codes */
+    uint32_t plain_tensors;    /* cache tensors kept in plain f16, by choice or by fall-back */
+    uint32_t wide_key_layers;  /* layers whose keys were given 8 bits automatically */
+    uint32_t reserved;
+};
+
+/* Fills *stats; returns 0, or -1 when stats is NULL or its size is unknown. */
+TQ_GGML_API int tq_ggml_get_stats(struct tq_ggml_stats * stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,64 @@
+// What the user asks for. A Spec defines results; nothing else may change them.
+// Presets are named Specs: "k4v4" means 4 stored bits per key number and 4 per value number.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "turboquant/status.hpp"
+
+namespace turboquant {
+
+// Tokens per tile: the unit that shares one key reference and is sealed as a whole.
+inline constexpr int kTileTokens = 64;
+
+enum class Rotation : std::uint8_t {
+    hadamard,  // random signs, then an orthogonal Hadamard matrix of exactly head_dim
+    haar,      // a uniformly random orthogonal matrix (arXiv 2504.19874, section 3.1); slower
+};
+
+struct Spec {
+    int head_dim = 128;                     // numbers per vector; see supported_head_dims()
+    int key_bits = 4;                       // stored bits per key number: 2, 3, 4, 5, 6 or 8
+    int value_bits = 4;                     // stored bits per value number: the same choices
+    Rotation rotation = Rotation::hadamard;
+    std::uint64_t seed = 0x54515f76315f0001;  // of the sign streams (and of the Haar matrix)
+    bool centred_keys = true;               // subtract the mean of each tile's keys first
+    int sink_tokens = 4;                    // first cells of a stream kept exact, 0..16
+    int tail_tiles = 2;                     // newest tiles kept exact, the one being filled included; 0 = none
+    bool gain_search = true;                // try nine gains per vector and keep the best
+    bool wide_keys = true;                  // a layer whose key noise would be too large takes 8-bit keys
+
+    bool operator==(const Spec&) const = default;
+};
+
+// The only place where a Spec is judged. On failure the message names the field, the value and the choices.
+Status validate(const Spec& spec);
+
+// Head sizes with an orthogonal Hadamard transform here, ascending.
+std::span<const int> supported_head_dims();
+
+// Stored bit widths, ascending.
+std::span<const int> supported_bits();
+
+struct Preset {
+    std::string_view name;
+    std::string_view summary;  // one line for `turboquant info`
+    Spec spec;                 // head_dim is left at its default; the model's is filled in
+};
+
+// Every preset, in the order in which users should meet them. The first is the default.
+std::span<const Preset> presets();
+
+// The preset of that name; the error lists all names and the nearest one.
+Result<Preset> find_preset(std::string_view name);
+
+// Bits per number of sealed tiles at this head_dim, scales and references counted: {keys, values, mean}.
+struct CodeBits {
+    double keys, values, mean;
+};
+CodeBits code_bits(const Spec& spec);
+
+}  // namespace turboquant

@@ -1,0 +1,350 @@
+// Attention over two stores: which thread computes what, and how partial results become one.
+//
+// A group is (stream, KV head, block of queries): its rows are all query heads of the KV head for those queries, so that a
+// tile is unpacked once for all of them. When there are too few groups for the threads, the tiles of each are split, and the
+// thread that finishes a group's last split merges its parts.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "core/noise.hpp"
+#include "cpu/tile_store.hpp"
+
+namespace turboquant {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr int kItemsPerThread = 4;     // so that an unlucky thread costs at most a quarter of its share
+constexpr int kMinTilesPerSplit = 4;   // a part costs a rotation of its queries and a merge
+
+struct Plan {
+    int group_size;         // query heads per KV head
+    int queries_per_block;
+    int blocks, splits, groups, items;
+    std::int64_t tiles, tiles_per_split;
+};
+
+Plan make_plan(const AttentionArgs& args, int num_kv_heads, int num_threads) {
+    Plan plan;
+    plan.group_size = args.num_heads / num_kv_heads;
+    plan.queries_per_block = std::max(1, cpu::kMaxRows / plan.group_size);
+    plan.blocks = (args.num_queries + plan.queries_per_block - 1) / plan.queries_per_block;
+    plan.groups = args.num_streams * num_kv_heads * plan.blocks;
+    plan.tiles = (args.num_cells + kTileTokens - 1) / kTileTokens;
+    const int wanted = num_threads == 1 ? 1 : (kItemsPerThread * num_threads + plan.groups - 1) / plan.groups;
+    plan.splits = static_cast<int>(std::clamp<std::int64_t>(plan.tiles / kMinTilesPerSplit, 1, wanted));
+    plan.tiles_per_split = (plan.tiles + plan.splits - 1) / plan.splits;
+    plan.items = plan.groups * plan.splits;
+    return plan;
+}
+
+// Running sums of one item's rows.
+struct Partial {
+    float *largest, *total, *rotated, *exact;
+};
+
+std::size_t partial_floats(int rows, int value_dim) { return static_cast<std::size_t>(rows) * (2 + 2 * static_cast<std::size_t>(value_dim)); }
+
+Partial partial_at(float* base, int rows, int value_dim) {
+    float* sums = base + 2 * static_cast<std::size_t>(rows);
+    return {base, base + rows, sums, sums + static_cast<std::size_t>(rows) * value_dim};
+}
+
+struct ThreadMemory {
+    std::vector<float> query, rotated, unit, slopes, partial;
+    std::vector<std::int32_t> packed;
+    std::vector<const std::uint16_t*> masks;
+    std::vector<cpu::AttendTile> tiles;
+    std::vector<std::uint8_t> kernel;
+
+    std::uint8_t* kernel_scratch(std::size_t bytes) {
+        kernel.resize(bytes + 64);
+        const auto address = reinterpret_cast<std::uintptr_t>(kernel.data());
+        return kernel.data() + (64 - address % 64) % 64;
+    }
+};
+
+}  // namespace
+
+struct AttentionScratch::Impl {
+    Plan plan;
+    std::vector<ThreadMemory> threads;
+    std::vector<float> partials;                   // [items] when the tiles are split
+    std::unique_ptr<std::atomic<int>[]> finished;  // [groups] splits done
+    std::size_t finished_capacity = 0;
+    std::atomic<int> next_item{0};
+    std::vector<std::uint16_t> zero_row;           // what an empty tile's rows read as
+};
+
+AttentionScratch::AttentionScratch() : impl_(std::make_unique<Impl>()) {}
+AttentionScratch::~AttentionScratch() = default;
+
+namespace {
+
+// One call's fixed facts.
+struct Call {
+    const TileStore::Impl& keys;
+    const TileStore::Impl& values;
+    const AttentionArgs& args;
+    AttentionScratch::Impl& shared;
+
+    int rows_of_block(int block) const {
+        const Plan& plan = shared.plan;
+        const int queries = std::min(plan.queries_per_block, args.num_queries - block * plan.queries_per_block);
+        return queries * plan.group_size;
+    }
+    int max_rows() const { return std::min(shared.plan.queries_per_block, args.num_queries) * shared.plan.group_size; }
+};
+
+// Rows of one side of a tile, as far as they are exact: base of this head and numbers from row to row.
+struct ExactRows {
+    const std::uint16_t* rows;
+    int stride;
+};
+
+ExactRows exact_rows(const TileStore::Impl& m, const TileStore::Impl::Tile& tile, int kv_head, const std::vector<std::uint16_t>& zero_row) {
+    if (tile.is_empty()) return {zero_row.data(), 0};
+    return {m.open_rows(tile) + static_cast<std::size_t>(kv_head) * m.spec.head_dim, static_cast<int>(m.row_numbers())};
+}
+
+// Appends what attention has to read for this tile. A sealed tile with sinks becomes two: its exact rows and its codes.
+void append_tile(const Call& call, int stream, int kv_head, std::int64_t number, std::vector<cpu::AttendTile>& out) {
+    const TileStore::Impl &k = call.keys, &v = call.values;
+    const auto &key_tile = k.tiles[k.tile_index(stream, number)], &value_tile = v.tiles[v.tile_index(stream, number)];
+    cpu::AttendTile tile{};
+    tile.first_cell = static_cast<int>(number * kTileTokens);
+    tile.count = static_cast<int>(std::min<std::int64_t>(kTileTokens, call.args.num_cells - number * kTileTokens));
+    const auto fill = [&](const TileStore::Impl& m, const TileStore::Impl::Tile& t, const std::uint8_t*& bytes, int& stride, bool& coded) {
+        coded = !t.is_empty() && !t.is_open();
+        if (coded) {
+            bytes = m.blob(t, kv_head);
+            return;
+        }
+        const ExactRows rows = exact_rows(m, t, kv_head, call.shared.zero_row);
+        bytes = reinterpret_cast<const std::uint8_t*>(rows.rows);
+        stride = rows.stride;
+    };
+    fill(k, key_tile, tile.key, tile.key_stride, tile.key_coded);
+    fill(v, value_tile, tile.value, tile.value_stride, tile.value_coded);
+    const int sinks = number == 0 && (tile.key_coded || tile.value_coded) ? std::min(k.spec.sink_tokens, tile.count) : 0;
+    if (sinks > 0) {
+        cpu::AttendTile exact = tile;
+        exact.count = sinks;
+        const auto from_sinks = [&](const TileStore::Impl& m, const std::uint8_t*& bytes, int& stride, bool& coded) {
+            if (!coded) return;
+            const std::size_t at = (static_cast<std::size_t>(stream) * m.spec.sink_tokens) * m.row_numbers() + static_cast<std::size_t>(kv_head) * m.spec.head_dim;
+            bytes = reinterpret_cast<const std::uint8_t*>(m.sink_storage.data() + at);
+            stride = static_cast<int>(m.row_numbers());
+            coded = false;
+        };
+        from_sinks(k, exact.key, exact.key_stride, exact.key_coded);
+        from_sinks(v, exact.value, exact.value_stride, exact.value_coded);
+        out.push_back(exact);
+        tile.skip = sinks;
+    }
+    if (tile.skip < tile.count) out.push_back(tile);
+}
+
+struct ItemPlace {
+    int stream, kv_head, block, split, group;
+};
+
+ItemPlace place_of(const Call& call, int item) {
+    const Plan& plan = call.shared.plan;
+    ItemPlace place;
+    place.split = item % plan.splits;
+    place.group = item / plan.splits;
+    place.block = place.group % plan.blocks;
+    place.kv_head = place.group / plan.blocks % call.keys.shape.num_kv_heads;
+    place.stream = place.group / plan.blocks / call.keys.shape.num_kv_heads;
+    return place;
+}
+
+// Row r of a block is query r / group_size, query head kv_head * group_size + r % group_size.
+void gather_rows(const Call& call, const ItemPlace& at, int rows, ThreadMemory& memory) {
+    const AttentionArgs& args = call.args;
+    const int d = call.keys.spec.head_dim, group_size = call.shared.plan.group_size;
+    memory.query.resize(static_cast<std::size_t>(rows) * d);
+    memory.unit.resize(rows);
+    memory.slopes.resize(rows);
+    memory.masks.resize(rows);
+    for (int r = 0; r < rows; ++r) {
+        const int query = at.block * call.shared.plan.queries_per_block + r / group_size, head = at.kv_head * group_size + r % group_size;
+        const float* q = args.query + at.stream * args.query_stream_stride + head * args.query_head_stride + query * args.query_stride;
+        float* out = memory.query.data() + static_cast<std::size_t>(r) * d;
+        for (int j = 0; j < d; ++j) out[j] = q[j] * args.scale;
+        memory.slopes[r] = args.slopes ? args.slopes[head] : 1.0f;
+        if (args.mask) memory.masks[r] = args.mask + at.stream * args.mask_stream_stride + head * args.mask_head_stride + query * args.mask_stride;
+    }
+    memory.rotated = memory.query;
+    cpu::kernels().rotate(call.keys.codec.params(), memory.rotated.data(), rows);
+    memory.packed.resize(cpu::kernels().packed_words(rows, d));
+    cpu::kernels().pack_rows(memory.rotated.data(), rows, d, memory.packed.data(), memory.unit.data());
+}
+
+void compute_item(const Call& call, const ItemPlace& at, const Partial& partial, ThreadMemory& memory) {
+    const Plan& plan = call.shared.plan;
+    const int rows = call.rows_of_block(at.block), value_dim = call.values.spec.head_dim;
+    std::fill_n(partial.largest, rows, kMinusInfinity);
+    std::fill_n(partial.total, rows, 0.0f);
+    std::fill_n(partial.rotated, static_cast<std::size_t>(rows) * value_dim, 0.0f);
+    std::fill_n(partial.exact, static_cast<std::size_t>(rows) * value_dim, 0.0f);
+    memory.tiles.clear();
+    const std::int64_t end = std::min(plan.tiles, (at.split + 1) * plan.tiles_per_split);
+    for (std::int64_t i = at.split * plan.tiles_per_split; i < end; ++i) append_tile(call, call.args.first_stream + at.stream, at.kv_head, i, memory.tiles);
+    gather_rows(call, at, rows, memory);
+
+    cpu::AttendParams p{};
+    p.rows = rows;
+    p.key_dim = call.keys.spec.head_dim;
+    p.value_dim = value_dim;
+    p.key_coder = &call.keys.codec.params();
+    p.value_coder = &call.values.codec.params();
+    p.query = memory.query.data();
+    p.query_packed = memory.packed.data();
+    p.query_unit = memory.unit.data();
+    p.mask = call.args.mask ? memory.masks.data() : nullptr;
+    p.slope = memory.slopes.data();
+    p.softcap = call.args.softcap;
+    p.tiles = memory.tiles.data();
+    p.num_tiles = static_cast<int>(memory.tiles.size());
+    p.largest = partial.largest;
+    p.total = partial.total;
+    p.sum_rotated = partial.rotated;
+    p.sum_exact = partial.exact;
+    p.scratch = memory.kernel_scratch(cpu::kernels().attend_scratch_bytes(p.key_dim, p.value_dim));
+    cpu::kernels().attend(p);
+}
+
+// Adds `part` to `sum`, both against the larger maximum.
+void merge(const Partial& sum, const Partial& part, int rows, int value_dim) {
+    for (int r = 0; r < rows; ++r) {
+        if (part.largest[r] == kMinusInfinity) continue;
+        const float largest = std::max(sum.largest[r], part.largest[r]);
+        const float keep = std::exp(sum.largest[r] - largest), take = std::exp(part.largest[r] - largest);
+        sum.largest[r] = largest;
+        sum.total[r] = sum.total[r] * keep + part.total[r] * take;
+        const std::size_t first = static_cast<std::size_t>(r) * value_dim;
+        for (std::size_t j = first; j < first + value_dim; ++j) {
+            sum.rotated[j] = sum.rotated[j] * keep + part.rotated[j] * take;
+            sum.exact[j] = sum.exact[j] * keep + part.exact[j] * take;
+        }
+    }
+}
+
+void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
+    const AttentionArgs& args = call.args;
+    const int rows = call.rows_of_block(at.block), value_dim = call.values.spec.head_dim, group_size = call.shared.plan.group_size;
+    cpu::kernels().unrotate(call.values.codec.params(), sum.rotated, rows);
+    for (int r = 0; r < rows; ++r) {
+        const int query = at.block * call.shared.plan.queries_per_block + r / group_size, head = at.kv_head * group_size + r % group_size;
+        float total = sum.total[r], factor = 1;
+        if (args.sinks) {  // as if one more cell with this score and a zero value had come last
+            const float largest = std::max(sum.largest[r], args.sinks[head]);
+            factor = sum.largest[r] == kMinusInfinity ? 0.0f : std::exp(sum.largest[r] - largest);
+            total = total * factor + std::exp(args.sinks[head] - largest);
+        }
+        const float inverse = total == 0 ? 0.0f : factor / total;
+        float* out = args.out + at.stream * args.out_stream_stride + query * args.out_query_stride + head * args.out_stride;
+        const std::size_t first = static_cast<std::size_t>(r) * value_dim;
+        for (int j = 0; j < value_dim; ++j) out[j] = (sum.rotated[first + j] + sum.exact[first + j]) * inverse;
+    }
+}
+
+// Largest noise over KV heads that coding the keys of the tiles at hand would add to these queries' logits.
+double expected_noise(TileStore::Impl& keys, const AttentionArgs& args, const std::vector<std::size_t>& tiles) {
+    const int d = keys.spec.head_dim, group_size = args.num_heads / keys.shape.num_kv_heads;
+    double worst = 0;
+    for (int kv_head = 0; kv_head < keys.shape.num_kv_heads; ++kv_head) {
+        double key_power = 0, query_power = 0;
+        for (const std::size_t index : tiles) {
+            const auto& tile = keys.tiles[index];
+            const double rms = keys.codec.centred_rms_norm(keys.open_rows(tile) + static_cast<std::size_t>(kv_head) * d, keys.row_numbers(),
+                                                      tile.written & ~keys.sink_mask(index), keys.scratch[0]);
+            key_power += rms * rms / static_cast<double>(tiles.size());
+        }
+        const double count = static_cast<double>(args.num_streams) * group_size * args.num_queries;
+        for (int s = 0; s < args.num_streams; ++s) {
+            for (int g = 0; g < group_size; ++g) {
+                for (int i = 0; i < args.num_queries; ++i) {
+                    const float* q = args.query + s * args.query_stream_stride + (kv_head * group_size + g) * args.query_head_stride + i * args.query_stride;
+                    for (int j = 0; j < d; ++j) query_power += static_cast<double>(q[j]) * q[j] / count;
+                }
+            }
+        }
+        worst = std::max(worst, logit_noise(args.scale, std::sqrt(query_power), std::sqrt(key_power), d, keys.spec.key_bits));
+    }
+    return worst;
+}
+
+// The width of the keys is fixed when the first tiles are about to be sealed, with the queries that look at them.
+void decide_key_bits(TileStore::Impl& keys, const AttentionArgs& args) {
+    std::vector<std::size_t> ready;
+    for (const auto& list : keys.newest) {
+        const std::size_t old = list.size() > static_cast<std::size_t>(keys.spec.tail_tiles) ? list.size() - keys.spec.tail_tiles : 0;
+        ready.insert(ready.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(old, 8)));
+    }
+    if (ready.empty()) return;
+    keys.noise = expected_noise(keys, args, ready);
+    keys.widened = keys.noise > kWideKeyNoise;
+    keys.decide(keys.widened ? 8 : keys.spec.key_bits);
+}
+
+}  // namespace
+
+void attend(Worker worker, TileStore& key_store, TileStore& value_store, const AttentionArgs& args, AttentionScratch& scratch) {
+    TileStore::Impl &keys = key_store.impl(), &values = value_store.impl();
+    AttentionScratch::Impl& shared = scratch.impl();
+    const int threads = worker.num_threads;
+    const int value_dim = values.spec.head_dim;
+    if (worker.index == 0) {
+        shared.plan = make_plan(args, keys.shape.num_kv_heads, threads);
+        if (shared.threads.size() < static_cast<std::size_t>(threads)) shared.threads.resize(threads);
+        const std::size_t groups = shared.plan.groups;
+        if (shared.finished_capacity < groups) {
+            shared.finished = std::make_unique<std::atomic<int>[]>(groups);
+            shared.finished_capacity = groups;
+        }
+        for (std::size_t i = 0; i < groups; ++i) shared.finished[i].store(0, std::memory_order_relaxed);
+        shared.next_item.store(0, std::memory_order_relaxed);
+        shared.zero_row.resize(std::max(keys.spec.head_dim, value_dim), 0);
+        keys.scratch.resize(std::max<std::size_t>(keys.scratch.size(), threads));
+        if (!keys.decided) decide_key_bits(keys, args);
+        const Call call{keys, values, args, shared};
+        const std::size_t needed = partial_floats(call.max_rows(), value_dim) * shared.plan.items;
+        if (shared.plan.splits > 1 && shared.partials.size() < needed) shared.partials.resize(needed);
+    }
+    worker.wait();
+
+    const Call call{keys, values, args, shared};
+    const Plan plan = shared.plan;
+    const std::size_t part_floats = partial_floats(call.max_rows(), value_dim);
+
+    ThreadMemory& memory = shared.threads[worker.index];
+    for (int item; (item = shared.next_item.fetch_add(1, std::memory_order_relaxed)) < plan.items;) {
+        const ItemPlace at = place_of(call, item);
+        const int rows = call.rows_of_block(at.block);
+        if (plan.splits == 1) {
+            memory.partial.resize(std::max(memory.partial.size(), part_floats));
+            const Partial partial = partial_at(memory.partial.data(), rows, value_dim);
+            compute_item(call, at, partial, memory);
+            write_out(call, at, partial);
+            continue;
+        }
+        float* first = shared.partials.data() + static_cast<std::size_t>(at.group) * plan.splits * part_floats;
+        compute_item(call, at, partial_at(first + at.split * part_floats, rows, value_dim), memory);
+        if (shared.finished[at.group].fetch_add(1, std::memory_order_acq_rel) == plan.splits - 1) {
+            const Partial sum = partial_at(first, rows, value_dim);
+            for (int s = 1; s < plan.splits; ++s) merge(sum, partial_at(first + s * part_floats, rows, value_dim), rows, value_dim);
+            write_out(call, at, sum);
+        }
+    }
+    worker.wait();
+    key_store.seal(worker);
+    value_store.seal(worker);
+}
+
+}  // namespace turboquant

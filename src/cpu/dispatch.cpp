@@ -1,0 +1,109 @@
+// Which row of kernels serves this process: found once, can be forced, can say why.
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/kernels.hpp"
+#include "turboquant/cpu.hpp"
+
+namespace turboquant {
+namespace cpu {
+
+#define TQ_DECLARE(isa) extern const Kernels kKernels_##isa;
+TQ_DECLARE(scalar)
+#ifdef TQ_HAVE_avx2
+TQ_DECLARE(avx2)
+#endif
+#ifdef TQ_HAVE_avx512vnni
+TQ_DECLARE(avx512vnni)
+#endif
+#undef TQ_DECLARE
+
+namespace {
+
+struct Candidate {
+    const char* name;
+    const Kernels* row;  // null: not compiled for this architecture
+    bool supported;
+    const char* needs;
+};
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+bool has_avx512vnni() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+}
+#else
+bool has_avx2() { return false; }
+bool has_avx512vnni() { return false; }
+#endif
+
+// Fastest first.
+const Candidate* candidates() {
+    static const Candidate list[] = {
+#ifdef TQ_HAVE_avx512vnni
+        {"avx512vnni", &kKernels_avx512vnni, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
+#else
+        {"avx512vnni", nullptr, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
+#endif
+#ifdef TQ_HAVE_avx2
+        {"avx2", &kKernels_avx2, has_avx2(), "AVX2, FMA and F16C"},
+#else
+        {"avx2", nullptr, has_avx2(), "AVX2, FMA and F16C"},
+#endif
+        {"scalar", &kKernels_scalar, true, "nothing"},
+        {nullptr, nullptr, false, nullptr},
+    };
+    return list;
+}
+
+const Candidate& choose() {
+    static const Candidate& chosen = []() -> const Candidate& {
+        const char* forced = std::getenv("TQ_FORCE_ISA");
+        const Candidate* first = nullptr;
+        for (const Candidate* c = candidates(); c->name; ++c) {
+            if (!c->row || !c->supported) continue;
+            if (forced && std::strcmp(forced, c->name) == 0) return *c;
+            if (!first) first = c;
+        }
+        return *first;
+    }();
+    return chosen;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *choose().row; }
+
+}  // namespace cpu
+
+std::vector<IsaCandidate> explain_isa() {
+    std::vector<IsaCandidate> result;
+    const char* forced = std::getenv("TQ_FORCE_ISA");
+    bool forced_served = false;
+    for (const auto* c = cpu::candidates(); c->name; ++c) {
+        IsaCandidate candidate{c->name, c->row != nullptr, c->supported, c == &cpu::choose(), {}};
+        const bool wanted = forced && candidate.name == forced;
+        forced_served |= wanted && candidate.chosen;
+        if (candidate.chosen) {
+            candidate.reason = wanted ? "TQ_FORCE_ISA asks for it" : "the fastest that runs here";
+        } else if (!candidate.compiled) {
+            candidate.reason = "not compiled into this build";
+        } else if (!candidate.supported) {
+            candidate.reason = std::string("this processor lacks some of ") + c->needs;
+        } else {
+            candidate.reason = forced ? "TQ_FORCE_ISA asks for another" : "a faster one runs here";
+        }
+        result.push_back(candidate);
+    }
+    if (forced && !forced_served) {
+        for (IsaCandidate& candidate : result) {
+            if (candidate.chosen) candidate.reason += std::string("; TQ_FORCE_ISA=") + forced + " cannot be served";
+        }
+    }
+    return result;
+}
+
+std::string isa_name() { return cpu::choose().name; }
+
+}  // namespace turboquant

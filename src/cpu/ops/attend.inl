@@ -1,0 +1,319 @@
+// Attention of a block of query rows over a list of tiles, straight on the codes. All query heads of a KV head (and
+// neighbouring query tokens) share one unpacking of a tile.
+//
+// Coded keys:   score = unit[r] * scale[t] * <packed q, codewords> + q . reference
+// Coded values: weights times scales are rounded to 16 bits against the tile's largest; the sum stays in rotated space
+// Exact tiles:  float arithmetic on the binary16 rows; their sum is kept apart, not rotated
+// One running maximum and one total serve both sums (Milakov and Gimelshein 2018).
+
+namespace {
+
+// Bytes of scratch, one after another.
+struct Scratch {
+    float* scores;          // [kMaxRows][kTile]; becomes weights
+    std::int32_t* packed;   // weights packed for dot products
+    float* unit;            // [kMaxRows]
+    float* scales;          // [2][kTile] key and value scales
+    float* reference;       // [key_dim]
+    float* offset;          // [kMaxRows] q . reference
+    float* transposed;      // exact keys [key_dim][kTile]
+    float* wide;            // exact rows [kTile][max dim]
+    std::uint8_t* b;        // unpacked tile
+
+    static std::size_t bytes(int key_dim, int value_dim) {
+        const std::size_t dim = key_dim > value_dim ? key_dim : value_dim;
+        return 4 * (kMaxRows * kTile + kMaxRows * kTile * Isa::kPlanes / Isa::kGroup + 2 * kMaxRows + 2 * kTile + dim + 2 * kTile * dim) +
+               kTile * dim * Isa::kBytesPerNumber + 10 * 64;
+    }
+    Scratch(std::uint8_t* p, int key_dim, int value_dim) {
+        const std::size_t dim = key_dim > value_dim ? key_dim : value_dim;
+        const auto take = [&p](std::size_t num_bytes) {
+            std::uint8_t* at = p;
+            p += (num_bytes + 63) / 64 * 64;
+            return at;
+        };
+        scores = reinterpret_cast<float*>(take(4 * kMaxRows * kTile));
+        packed = reinterpret_cast<std::int32_t*>(take(4 * kMaxRows * kTile * Isa::kPlanes / Isa::kGroup));
+        unit = reinterpret_cast<float*>(take(4 * kMaxRows));
+        scales = reinterpret_cast<float*>(take(4 * 2 * kTile));
+        reference = reinterpret_cast<float*>(take(4 * dim));
+        offset = reinterpret_cast<float*>(take(4 * kMaxRows));
+        transposed = reinterpret_cast<float*>(take(4 * kTile * dim));
+        wide = reinterpret_cast<float*>(take(4 * kTile * dim));
+        b = take(kTile * dim * Isa::kBytesPerNumber);
+    }
+};
+
+std::size_t attend_scratch_bytes(int key_dim, int value_dim) { return Scratch::bytes(key_dim, value_dim); }
+
+// e^x for x <= 0, relative error below 3e-7; 0 below -87. Cody-Waite reduction, degree-6 Taylor polynomial on +-ln2/2.
+F exp_negative(F x) {
+    const F inside = Isa::max(x, Isa::set(-87.0f));
+    const F n = Isa::round(Isa::mul(inside, Isa::set(1.44269504f)));
+    const F r = Isa::fma(n, Isa::set(2.12194440e-4f), Isa::fma(n, Isa::set(-0.693359375f), inside));
+    F y = Isa::set(1.0f / 720);
+    y = Isa::fma(y, r, Isa::set(1.0f / 120));
+    y = Isa::fma(y, r, Isa::set(1.0f / 24));
+    y = Isa::fma(y, r, Isa::set(1.0f / 6));
+    y = Isa::fma(y, r, Isa::set(0.5f));
+    y = Isa::fma(y, r, Isa::set(1.0f));
+    y = Isa::fma(y, r, Isa::set(1.0f));
+    return Isa::keep(Isa::ge(x, Isa::set(-87.0f)), Isa::mul(y, Isa::exp2_integral(n)));
+}
+
+F tanh_of(F x) {
+    const F minus_twice = Isa::mul(Isa::set(-2.0f), Isa::abs(x));
+    const F e = exp_negative(minus_twice);
+    const F t = Isa::div(Isa::sub(Isa::set(1.0f), e), Isa::add(Isa::set(1.0f), e));
+    return Isa::select(Isa::negative(x), Isa::sub(Isa::zero(), t), t);
+}
+
+// --- matrix products, kRows rows x two registers of columns at a time ---
+
+template <int kRows, class Finish>
+void integer_block(const std::int32_t* a, std::size_t row_words, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, int column, const Finish& finish) {
+    Isa::Dot acc[kRows][2];
+    for (auto& row : acc) row[0] = row[1] = Isa::dot_zero();
+    const std::uint8_t* at = b + 4 * static_cast<std::size_t>(column);
+    for (int g = 0; g < groups; ++g, at += 4 * static_cast<std::size_t>(columns)) {
+        const Isa::B b0 = Isa::load_b(at), b1 = Isa::load_b(at + 4 * L);
+        for (int r = 0; r < kRows; ++r) {
+            acc[r][0] = Isa::dot_step(acc[r][0], b0, a + r * row_words + g, plane_words);
+            acc[r][1] = Isa::dot_step(acc[r][1], b1, a + r * row_words + g, plane_words);
+        }
+    }
+    for (int r = 0; r < kRows; ++r) {
+        const std::int32_t offset = Isa::offset_of(a + r * row_words, plane_words, groups);
+        finish(r, column, Isa::dot_value(acc[r][0], offset));
+        finish(r, column + L, Isa::dot_value(acc[r][1], offset));
+    }
+}
+
+// finish(row, column, value) receives C = A * B with A [rows][groups] words.
+template <class Finish>
+void integer_product(const std::int32_t* a, int rows, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
+    const std::size_t row_words = groups;
+    for (int r = 0; r < rows; r += 4) {
+        const std::int32_t* ar = a + r * row_words;
+        const auto shifted = [&](int row, int column, F value) { finish(r + row, column, value); };
+        for (int n = 0; n < columns; n += 2 * L) {
+            switch (rows - r) {
+                case 1: integer_block<1>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
+                case 2: integer_block<2>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
+                case 3: integer_block<3>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
+                default: integer_block<4>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
+            }
+        }
+    }
+}
+
+template <int kRows>
+void float_block(const float* a, int a_stride, const float* b, int depth, int columns, int column, float* c, bool accumulate) {
+    F acc[kRows][2];
+    for (int r = 0; r < kRows; ++r) {
+        for (int i = 0; i < 2; ++i) acc[r][i] = accumulate ? Isa::load(c + r * columns + column + i * L) : Isa::zero();
+    }
+    for (int k = 0; k < depth; ++k) {
+        const F b0 = Isa::load(b + static_cast<std::size_t>(k) * columns + column), b1 = Isa::load(b + static_cast<std::size_t>(k) * columns + column + L);
+        for (int r = 0; r < kRows; ++r) {
+            const F av = Isa::set(a[r * a_stride + k]);
+            acc[r][0] = Isa::fma(av, b0, acc[r][0]);
+            acc[r][1] = Isa::fma(av, b1, acc[r][1]);
+        }
+    }
+    for (int r = 0; r < kRows; ++r) {
+        for (int i = 0; i < 2; ++i) Isa::store(c + r * columns + column + i * L, acc[r][i]);
+    }
+}
+
+// C [rows][columns] = (C +) A [rows][depth] * B [depth][columns]
+void float_product(const float* a, int a_stride, int rows, const float* b, int depth, int columns, float* c, bool accumulate) {
+    for (int r = 0; r < rows; r += 4) {
+        for (int n = 0; n < columns; n += 2 * L) {
+            const float* ar = a + r * a_stride;
+            float* cr = c + r * columns;
+            switch (rows - r) {
+                case 1: float_block<1>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
+                case 2: float_block<2>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
+                case 3: float_block<3>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
+                default: float_block<4>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
+            }
+        }
+    }
+}
+
+// --- the parts of one tile ---
+
+bool fully_masked(const AttendParams& p, const AttendTile& tile) {
+    if (!p.mask) return false;
+    const std::uint16_t* seen = nullptr;
+    for (int r = 0; r < p.rows; ++r) {
+        if (p.mask[r] == seen) continue;
+        seen = p.mask[r];
+        for (int t = tile.skip; t < tile.count; ++t) {
+            if (seen[tile.first_cell + t] != 0xfc00) return false;
+        }
+    }
+    return true;
+}
+
+void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    const int d = p.key_dim;
+    const std::uint8_t* scales = tile.key + static_cast<std::size_t>(d) * p.key_coder->bits * kTile / 8;
+    halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales, kTile);
+    halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales) + kTile, s.reference, d);
+    for (int r = 0; r < p.rows; ++r) {
+        F sum = Isa::zero();
+        for (int j = 0; j < d; j += L) sum = Isa::fma(Isa::load(p.query + r * d + j), Isa::load(s.reference + j), sum);
+        s.offset[r] = Isa::reduce_add(sum);
+    }
+    unpack_tile<true>(*p.key_coder, tile.key, s.b);
+    integer_product(p.query_packed, p.rows, static_cast<std::size_t>(p.rows) * d / Isa::kGroup, s.b, d / Isa::kGroup, kTile, [&](int r, int n, F value) {
+        const F scale = Isa::mul(Isa::set(p.query_unit[r]), Isa::load(s.scales + n));
+        Isa::store(s.scores + r * kTile + n, Isa::fma(value, scale, Isa::set(s.offset[r])));
+    });
+}
+
+// binary16 rows -> wide [kTile][dim]; rows outside [skip, count) are zero.
+void widen(const std::uint8_t* rows, int stride, const AttendTile& tile, int dim, float* wide) {
+    const auto* in = reinterpret_cast<const std::uint16_t*>(rows);
+    for (int t = 0; t < kTile; ++t) {
+        float* out = wide + static_cast<std::size_t>(t) * dim;
+        if (t < tile.skip || t >= tile.count) {
+            for (int j = 0; j < dim; j += L) Isa::store(out + j, Isa::zero());
+        } else {
+            for (int j = 0; j < dim; j += L) Isa::store(out + j, Isa::load_half(in + static_cast<std::size_t>(t) * stride + j));
+        }
+    }
+}
+
+void exact_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    const int d = p.key_dim;
+    widen(tile.key, tile.key_stride, tile, d, s.wide);
+    for (int t = 0; t < kTile; t += L) {
+        for (int j = 0; j < d; j += L) Isa::transpose(s.wide + static_cast<std::size_t>(t) * d + j, d, s.transposed + static_cast<std::size_t>(j) * kTile + t, kTile);
+    }
+    float_product(p.query, d, p.rows, s.transposed, d, kTile, s.scores, false);
+}
+
+// Scores -> weights, in place; the row's maximum, total and sums are brought along. Returns false when no weight is left.
+bool soften_row(const AttendParams& p, const AttendTile& tile, int r, float* row) {
+    const F lowest = Isa::set(-__builtin_inff());
+    F largest = lowest;
+    for (int n = 0; n < kTile; n += L) {
+        F score = Isa::load(row + n);
+        if (p.softcap != 0) score = Isa::mul(Isa::set(p.softcap), tanh_of(Isa::mul(score, Isa::set(1 / p.softcap))));
+        if (p.mask) {
+            // The mask's row has cells for whole tiles only where the tile is whole.
+            std::uint16_t padded[L];
+            const std::uint16_t* cells = p.mask[r] + tile.first_cell + n;
+            if (n + L > tile.count) {
+                for (int i = 0; i < L; ++i) padded[i] = n + i < tile.count ? cells[i] : std::uint16_t{0xfc00};
+                cells = padded;
+            }
+            const F mask = Isa::load_half(cells);
+            score = Isa::select(Isa::gt(mask, lowest), Isa::fma(Isa::set(p.slope[r]), mask, score), lowest);
+        }
+        if (n < tile.skip || n + L > tile.count) {
+            float lanes[L];
+            Isa::store(lanes, score);
+            for (int i = 0; i < L; ++i) {
+                if (n + i < tile.skip || n + i >= tile.count) lanes[i] = -__builtin_inff();
+            }
+            score = Isa::load(lanes);
+        }
+        Isa::store(row + n, score);
+        largest = Isa::max(score, largest);
+    }
+    const float before = p.largest[r], now = __builtin_fmaxf(before, Isa::reduce_max(largest));
+    if (now == -__builtin_inff()) {
+        for (int n = 0; n < kTile; n += L) Isa::store(row + n, Isa::zero());
+        return false;
+    }
+    F total = Isa::zero();
+    for (int n = 0; n < kTile; n += L) {
+        const F weight = exp_negative(Isa::sub(Isa::load(row + n), Isa::set(now)));
+        Isa::store(row + n, weight);
+        total = Isa::add(total, weight);
+    }
+    if (now > before) {
+        float shrunk[L];
+        Isa::store(shrunk, exp_negative(Isa::set(before - now)));
+        const F factor = Isa::set(shrunk[0]);
+        p.total[r] *= shrunk[0];
+        float* rotated = p.sum_rotated + static_cast<std::size_t>(r) * p.value_dim;
+        float* exact = p.sum_exact + static_cast<std::size_t>(r) * p.value_dim;
+        for (int j = 0; j < p.value_dim; j += L) {
+            Isa::store(rotated + j, Isa::mul(Isa::load(rotated + j), factor));
+            Isa::store(exact + j, Isa::mul(Isa::load(exact + j), factor));
+        }
+        p.largest[r] = now;
+    }
+    p.total[r] += Isa::reduce_add(total);
+    return true;
+}
+
+void coded_values(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    const int d = p.value_dim;
+    const std::uint8_t* scales = tile.value + static_cast<std::size_t>(d) * p.value_coder->bits * kTile / 8;
+    halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales + kTile, kTile);
+    const std::size_t row_words = kTile / Isa::kGroup, plane_words = row_words * p.rows;
+    for (int r = 0; r < p.rows; ++r) {
+        float* row = s.scores + r * kTile;
+        F largest = Isa::zero(), probe = Isa::zero();  // the probe becomes NaN if a weight that counts is
+        for (int n = 0; n < kTile; n += L) {  // a weight of zero wins over any scale, a NaN included
+            const F weight = Isa::load(row + n);
+            const F scaled = Isa::keep(Isa::gt(weight, Isa::zero()), Isa::mul(weight, Isa::load(s.scales + kTile + n)));
+            Isa::store(row + n, scaled);
+            largest = Isa::max(scaled, largest);
+            probe = Isa::fma(scaled, Isa::zero(), probe);
+        }
+        const float top = Isa::reduce_max(largest);
+        Isa::pack(row, top > 0 ? Isa::kPackedMax / top : 0.0f, kTile, s.packed + r * row_words, plane_words);
+        s.unit[r] = top / Isa::kPackedMax + Isa::reduce_add(probe);
+    }
+    unpack_tile<false>(*p.value_coder, tile.value, s.b);
+    integer_product(s.packed, p.rows, plane_words, s.b, kTile / Isa::kGroup, d, [&](int r, int n, F value) {
+        float* sum = p.sum_rotated + static_cast<std::size_t>(r) * d + n;
+        Isa::store(sum, Isa::fma(value, Isa::set(s.unit[r]), Isa::load(sum)));
+    });
+}
+
+void exact_values(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    widen(tile.value, tile.value_stride, tile, p.value_dim, s.wide);
+    float_product(s.scores, kTile, p.rows, s.wide, kTile, p.value_dim, p.sum_exact, true);
+}
+
+void attend(const AttendParams& p) {
+    const Scratch s(p.scratch, p.key_dim, p.value_dim);
+    for (int i = 0; i < p.num_tiles; ++i) {
+        const AttendTile& tile = p.tiles[i];
+        if (fully_masked(p, tile)) continue;
+        tile.key_coded ? coded_scores(p, tile, s) : exact_scores(p, tile, s);
+        bool any = false;
+        for (int r = 0; r < p.rows; ++r) any |= soften_row(p, tile, r, s.scores + r * kTile);
+        if (!any) continue;
+        tile.value_coded ? coded_values(p, tile, s) : exact_values(p, tile, s);
+    }
+}
+
+std::size_t packed_words(int rows, int dim) { return static_cast<std::size_t>(rows) * dim * Isa::kPlanes / Isa::kGroup; }
+
+void pack_rows(const float* x, int rows, int dim, std::int32_t* packed, float* unit) {
+    // |sum over dim of packed * codeword| stays below 2^31 with codewords up to 127.
+    const float safe = 2147483647.0f / (127.0f * static_cast<float>(dim));
+    const float top = safe < Isa::kPackedMax ? __builtin_floorf(safe) : Isa::kPackedMax;
+    const std::size_t plane_words = static_cast<std::size_t>(rows) * dim / Isa::kGroup;
+    for (int r = 0; r < rows; ++r) {
+        const float* row = x + static_cast<std::size_t>(r) * dim;
+        F largest = Isa::zero();
+        bool finite = true;
+        for (int j = 0; j < dim; j += L) largest = Isa::max(Isa::abs(Isa::load(row + j)), largest);
+        for (int j = 0; j < dim; ++j) finite &= __builtin_fabsf(row[j]) <= 3.402823466e38f;
+        const float most = Isa::reduce_max(largest);
+        Isa::pack(row, finite && most > 0 ? top / most : 0.0f, dim, packed + static_cast<std::size_t>(r) * dim / Isa::kGroup, plane_words);
+        unit[r] = finite ? most / top : __builtin_nanf("");
+    }
+}
+
+}  // namespace

@@ -1,0 +1,222 @@
+// Rotation and encoding, Isa::kLanes vectors at a time: every lane is one vector, so that each step of the reference's
+// definition (butterflies, trees, trials of gains) is an operation between whole registers and needs no shuffle.
+// Included once by each per-ISA file, after its vocabulary; no intrinsics here.
+
+namespace {
+
+using F = Isa::F;
+constexpr int L = Isa::kLanes;
+
+// x [num][dim] -> soa [dim][L]; lanes beyond num are zero.
+void load_lanes(const float* x, int num, int dim, float* soa) {
+    if (num == L && dim % L == 0) {
+        for (int j = 0; j < dim; j += L) Isa::transpose(x + j, dim, soa + j * L, L);
+        return;
+    }
+    for (int j = 0; j < dim; ++j) {
+        for (int i = 0; i < L; ++i) soa[j * L + i] = i < num ? x[i * dim + j] : 0.0f;
+    }
+}
+
+void store_lanes(const float* soa, int num, int dim, float* x) {
+    if (num == L && dim % L == 0) {
+        for (int j = 0; j < dim; j += L) Isa::transpose(soa + j * L, L, x + j, dim);
+        return;
+    }
+    for (int i = 0; i < num; ++i) {
+        for (int j = 0; j < dim; ++j) x[i * dim + j] = soa[j * L + i];
+    }
+}
+
+void butterflies(float* y, int run) {
+    for (int h = run / 2; h >= 1; h /= 2) {
+        for (int i = 0; i < run; i += 2 * h) {
+            for (int j = i; j < i + h; ++j) {
+                const F u = Isa::load(y + j * L), v = Isa::load(y + (j + h) * L);
+                Isa::store(y + j * L, Isa::add(u, v));
+                Isa::store(y + (j + h) * L, Isa::sub(u, v));
+            }
+        }
+    }
+}
+
+void paley_stage(const CoderParams& p, float* y, bool transposed) {
+    for (int b = 0; b < p.run; ++b) {
+        F column[36];
+        for (int a = 0; a < p.base; ++a) column[a] = Isa::load(y + (a * p.run + b) * L);
+        for (int i = 0; i < p.base; ++i) {
+            F sum = Isa::zero();
+            for (int a = 0; a < p.base; ++a) {
+                const F entry = Isa::set(p.paley[transposed ? a * p.base + i : i * p.base + a]);
+                const F term = Isa::mul(entry, column[a]);
+                sum = a == 0 ? term : Isa::add(sum, term);
+            }
+            Isa::store(y + (i * p.run + b) * L, sum);
+        }
+    }
+}
+
+void dense_product(const CoderParams& p, float* y, bool transposed) {
+    float in[kMaxDim * L];
+    const int d = p.head_dim;
+    for (int j = 0; j < d * L; ++j) in[j] = y[j];
+    for (int i = 0; i < d; ++i) {
+        F sum = Isa::zero();
+        for (int j = 0; j < d; ++j) {
+            const F entry = Isa::set(transposed ? p.dense[static_cast<std::size_t>(j) * d + i] : p.dense[static_cast<std::size_t>(i) * d + j]);
+            sum = Isa::add(sum, Isa::mul(entry, Isa::load(in + j * L)));
+        }
+        Isa::store(y + i * L, sum);
+    }
+}
+
+void rotate_lanes(const CoderParams& p, float* y) {
+    if (p.dense) return dense_product(p, y, false);
+    for (int j = 0; j < p.head_dim; ++j) Isa::store(y + j * L, Isa::mul(Isa::load(y + j * L), Isa::set(p.sign[j])));
+    for (int a = 0; a < p.base; ++a) butterflies(y + a * p.run * L, p.run);
+    if (p.base > 1) paley_stage(p, y, false);
+    const F norm = Isa::set(p.norm);
+    for (int j = 0; j < p.head_dim; ++j) Isa::store(y + j * L, Isa::mul(Isa::load(y + j * L), norm));
+}
+
+void unrotate_lanes(const CoderParams& p, float* y) {
+    if (p.dense) return dense_product(p, y, true);
+    for (int a = 0; a < p.base; ++a) butterflies(y + a * p.run * L, p.run);
+    if (p.base > 1) paley_stage(p, y, true);
+    for (int j = 0; j < p.head_dim; ++j) {
+        Isa::store(y + j * L, Isa::mul(Isa::load(y + j * L), Isa::set(p.norm * p.sign[j])));
+    }
+}
+
+template <void (*kStep)(const CoderParams&, float*)>
+void for_each_block(const CoderParams& p, float* x, int num) {
+    alignas(64) float soa[kMaxDim * L];
+    for (int i = 0; i < num; i += L) {
+        const int lanes = num - i < L ? num - i : L;
+        load_lanes(x + static_cast<std::size_t>(i) * p.head_dim, lanes, p.head_dim, soa);
+        kStep(p, soa);
+        store_lanes(soa, lanes, p.head_dim, x + static_cast<std::size_t>(i) * p.head_dim);
+    }
+}
+
+void rotate(const CoderParams& p, float* x, int num) { for_each_block<rotate_lanes>(p, x, num); }
+void unrotate(const CoderParams& p, float* x, int num) { for_each_block<unrotate_lanes>(p, x, num); }
+
+// The reference's tree_sum of term(0..dim), terms not negative.
+template <class Term>
+F tree_sum(int dim, Term term) {
+    alignas(64) float partial[512 * L];
+    int half = 1;
+    while (2 * half < dim) half *= 2;
+    for (int i = 0; i < half; ++i) {
+        F sum = term(i);
+        if (i + half < dim) sum = Isa::add(sum, term(i + half));
+        Isa::store(partial + i * L, sum);
+    }
+    for (int h = half / 2; h >= 1; h /= 2) {
+        for (int i = 0; i < h; ++i) {
+            Isa::store(partial + i * L, Isa::add(Isa::load(partial + i * L), Isa::load(partial + (i + h) * L)));
+        }
+    }
+    return Isa::load(partial);
+}
+
+F clamp_scale(F scale) { return Isa::min(scale, Isa::set(65504.0f)); }
+
+void encode_uniform_lanes(const CoderParams& p, const float* y, float* code, F* scale) {
+    F largest = Isa::zero();
+    for (int j = 0; j < p.head_dim; ++j) largest = Isa::max(largest, Isa::abs(Isa::load(y + j * L)));
+    const F units = Isa::div(Isa::set(127.0f), largest);
+    F power = Isa::zero();
+    for (int j = 0; j < p.head_dim; ++j) {
+        const F in_range = Isa::min(Isa::max(Isa::mul(Isa::load(y + j * L), units), Isa::set(-127.0f)), Isa::set(127.0f));
+        const F rounded = Isa::round(in_range);
+        power = Isa::add(power, Isa::mul(rounded, rounded));
+        Isa::store(code + j * L, rounded);
+    }
+    const F dot = tree_sum(p.head_dim, [&](int j) { return Isa::mul(Isa::load(y + j * L), Isa::load(code + j * L)); });
+    for (int j = 0; j < p.head_dim; ++j) Isa::store(code + j * L, Isa::add(Isa::load(code + j * L), Isa::set(128.0f)));
+    *scale = clamp_scale(Isa::div(dot, power));
+}
+
+template <int kHalf>
+void encode_codebook_lanes(const CoderParams& p, const float* y, F norm2, float* code, F* scale) {
+    const F units = Isa::div(Isa::set(p.alpha), Isa::sqrt(Isa::div(norm2, Isa::set(static_cast<float>(p.head_dim)))));
+    F best_score = Isa::set(-1.0f), best_factor = Isa::zero(), best_scale = Isa::zero();
+    for (int g = 0; g < p.num_gains; ++g) {
+        const F factor = Isa::mul(Isa::set(p.gain[g]), units);
+        F power = Isa::zero();
+        const F dot = tree_sum(p.head_dim, [&](int j) {
+            const F magnitude = Isa::abs(Isa::load(y + j * L));
+            const F scaled = Isa::mul(magnitude, factor);
+            F level = Isa::set(p.level[0]);
+            for (int k = 1; k < kHalf; ++k) {
+                level = Isa::add(level, Isa::keep(Isa::ge(scaled, Isa::set(p.threshold[k])), Isa::set(p.level[k] - p.level[k - 1])));
+            }
+            power = Isa::add(power, Isa::mul(level, level));
+            return Isa::mul(magnitude, level);
+        });
+        const auto better = Isa::gt(Isa::div(Isa::mul(dot, dot), power), best_score);
+        best_score = Isa::select(better, Isa::div(Isa::mul(dot, dot), power), best_score);
+        best_factor = Isa::select(better, factor, best_factor);
+        best_scale = Isa::select(better, clamp_scale(Isa::div(dot, power)), best_scale);
+    }
+    for (int j = 0; j < p.head_dim; ++j) {
+        const F v = Isa::load(y + j * L), scaled = Isa::mul(Isa::abs(v), best_factor);
+        F index = Isa::zero();
+        for (int k = 1; k < kHalf; ++k) index = Isa::add(index, Isa::keep(Isa::ge(scaled, Isa::set(p.threshold[k])), Isa::set(1.0f)));
+        const F minus = Isa::sub(Isa::set(kHalf - 1.0f), index), plus = Isa::add(Isa::set(static_cast<float>(kHalf)), index);
+        Isa::store(code + j * L, Isa::select(Isa::negative(v), minus, plus));
+    }
+    *scale = best_scale;
+}
+
+void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, float* scales) {
+    alignas(64) float y[kMaxDim * L], code[kMaxDim * L];
+    float norms[L], block_scales[L];
+    for (int i = 0; i < num; i += L) {
+        const int lanes = num - i < L ? num - i : L;
+        load_lanes(x + static_cast<std::size_t>(i) * p.head_dim, lanes, p.head_dim, y);
+        rotate_lanes(p, y);
+        const F norm2 = tree_sum(p.head_dim, [&](int j) { return Isa::mul(Isa::load(y + j * L), Isa::load(y + j * L)); });
+        F scale = Isa::zero();
+        switch (p.bits) {
+            case 2: encode_codebook_lanes<2>(p, y, norm2, code, &scale); break;
+            case 3: encode_codebook_lanes<4>(p, y, norm2, code, &scale); break;
+            case 4: encode_codebook_lanes<8>(p, y, norm2, code, &scale); break;
+            case 5: encode_codebook_lanes<16>(p, y, norm2, code, &scale); break;
+            case 6: encode_codebook_lanes<32>(p, y, norm2, code, &scale); break;
+            default: encode_uniform_lanes(p, y, code, &scale); break;
+        }
+        Isa::store(norms, norm2);
+        Isa::store(block_scales, scale);
+        for (int lane = 0; lane < lanes; ++lane) {
+            const bool zero = norms[lane] == 0, usable = norms[lane] > 0 && norms[lane] <= 3.402823466e38f;
+            std::uint8_t* out = codes + static_cast<std::size_t>(i + lane) * p.head_dim;
+            for (int j = 0; j < p.head_dim; ++j) {
+                out[j] = usable ? static_cast<std::uint8_t>(code[j * L + lane]) : static_cast<std::uint8_t>(1 << (p.bits - 1));
+            }
+            scales[i + lane] = usable ? block_scales[lane] : zero ? 0.0f : __builtin_nanf("");
+        }
+    }
+}
+
+void halves_to_floats(const std::uint16_t* in, float* out, std::size_t num) {
+    for (; num >= L; num -= L, in += L, out += L) Isa::store(out, Isa::load_half(in));
+    std::uint16_t last[L] = {};
+    float wide[L];
+    for (std::size_t j = 0; j < num && j < L; ++j) last[j] = in[j];
+    Isa::store(wide, Isa::load_half(last));
+    for (std::size_t j = 0; j < num && j < L; ++j) out[j] = wide[j];
+}
+
+void floats_to_halves(const float* in, std::uint16_t* out, std::size_t num) {
+    for (; num >= L; num -= L, in += L, out += L) Isa::store_half(out, Isa::load(in));
+    float last[L] = {};
+    std::uint16_t narrow[L];
+    for (std::size_t j = 0; j < num && j < L; ++j) last[j] = in[j];
+    Isa::store_half(narrow, Isa::load(last));
+    for (std::size_t j = 0; j < num && j < L; ++j) out[j] = narrow[j];
+}
+
+}  // namespace

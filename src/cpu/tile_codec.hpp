@@ -1,0 +1,48 @@
+// One tile of one KV head: 64 binary16 rows <-> a simd64 blob, with the kernels. Bit for bit reference::seal_tile and open_row.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/layout.hpp"
+#include "cpu/coder_params.hpp"
+
+namespace turboquant::cpu {
+
+// Working memory of one thread.
+struct CodecScratch {
+    std::vector<float> wide, folded;
+    std::vector<std::uint8_t> codes;
+    std::vector<std::uint8_t> unpacked;
+};
+
+class TileCodec {
+public:
+    explicit TileCodec(const Coder& coder);
+
+    const TileLayout& layout() const { return layout_; }
+    const CoderParams& params() const { return params_; }
+    const Coder& coder() const { return coder_; }
+
+    // rows: row 0 of this head; row t is row_stride numbers further each. Rows not in `counted` are coded as zero.
+    void seal(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, std::uint8_t* blob, CodecScratch& scratch) const;
+
+    // Codes the rows in `which` again, against the reference that the blob has.
+    void recode(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, std::uint8_t* blob, CodecScratch& scratch) const;
+
+    // All 64 rows, reference added.
+    void open(const std::uint8_t* blob, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const;
+
+    // Root mean square over the counted rows of the distance from their mean: what centring leaves of the keys.
+    double centred_rms_norm(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, CodecScratch& scratch) const;
+
+private:
+    void widen(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, CodecScratch& scratch) const;
+    void mean_of_wide(std::uint64_t counted, std::uint16_t* mean, CodecScratch& scratch) const;
+
+    Coder coder_;
+    CoderParams params_;
+    TileLayout layout_;
+};
+
+}  // namespace turboquant::cpu

@@ -1,0 +1,74 @@
+// Inside of a TileStore: tiles, their states, and the steps that change them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "cpu/arena.hpp"
+#include "cpu/tile_codec.hpp"
+#include "turboquant/cache.hpp"
+
+namespace turboquant {
+
+struct TileStore::Impl {
+    static constexpr std::uint32_t kNone = 0xffffffff;
+
+    // open_slot and sealed_slot may both be taken: a tile that was sealed and then written to keeps its codes, so that the
+    // rows that did not change get the very same ones when it is sealed again.
+    struct Tile {
+        std::uint64_t written = 0;  // rows ever written
+        std::uint64_t dirty = 0;    // rows written since the tile was opened
+        std::uint32_t open_slot = kNone;
+        std::uint32_t sealed_slot = kNone;
+        bool is_open() const { return open_slot != kNone; }
+        bool is_empty() const { return open_slot == kNone && sealed_slot == kNone; }
+    };
+
+    Impl(const Spec& spec, const StoreShape& shape);
+
+    std::int64_t tiles_per_stream() const { return (shape.cells_per_stream + kTileTokens - 1) / kTileTokens; }
+    std::int64_t num_cells() const { return shape.cells_per_stream * shape.num_streams; }
+    std::size_t tile_index(int stream, std::int64_t tile) const { return static_cast<std::size_t>(stream * tiles_per_stream() + tile); }
+    int rows_in_tile(std::int64_t tile) const;  // 64, or fewer in a stream's last tile
+    std::size_t row_numbers() const { return static_cast<std::size_t>(shape.num_kv_heads) * spec.head_dim; }
+
+    std::uint16_t* open_rows(const Tile& tile) const { return reinterpret_cast<std::uint16_t*>(open.at(tile.open_slot)); }
+    std::uint8_t* blob(const Tile& tile, int kv_head) const { return sealed.at(tile.sealed_slot) + kv_head * codec.layout().blob_bytes(); }
+    std::uint16_t* sink_rows(int stream) { return sink_storage.data() + static_cast<std::size_t>(stream) * spec.sink_tokens * row_numbers(); }
+    std::uint64_t sink_mask(std::size_t index) const;  // rows of this tile that are sinks
+
+    bool decide(int bits);  // fixes the stored width; until then nothing is sealed. False: no address space
+
+    void open_tile(std::size_t index, std::uint64_t about_to_write);
+    void discard(std::size_t index);
+    void touch(std::size_t index);           // among the newest of its stream from now on
+    void plan_write(const std::int64_t* cells, int num_rows);
+    void collect_old_tiles();                // fills `leaving`
+    void seal_part(std::size_t index, int kv_head, cpu::CodecScratch& scratch);
+    void finish_sealing();                   // gives the open rows of `leaving` back
+    void seal_alone();                       // both steps and what is between, on one thread
+    void decoded_tile(std::size_t index, std::uint16_t* rows, cpu::CodecScratch& scratch) const;
+
+    Spec spec;
+    StoreShape shape;
+    cpu::TileCodec codec;
+    bool decided = false;
+    bool widened = false;
+    double noise = 0;
+    std::vector<Tile> tiles;
+    std::vector<std::deque<std::size_t>> newest;  // per stream, oldest first
+    std::vector<std::size_t> leaving;             // tiles being sealed
+    std::vector<std::uint16_t> sink_storage;      // [stream][sink][row_numbers], valid while tile 0 is sealed
+    cpu::Arena open, sealed;
+    std::vector<cpu::CodecScratch> scratch;       // per thread
+    std::atomic<int> next_item{0};
+    std::vector<std::uint16_t> direct_rows;       // rows of a write that is coded at once (no tail)
+    struct DirectTile {
+        std::size_t index;
+        std::uint64_t rows;
+    };
+    std::vector<DirectTile> direct;
+};
+
+}  // namespace turboquant
