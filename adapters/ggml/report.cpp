@@ -19,7 +19,7 @@ namespace {
 std::mutex mutex;
 std::vector<CacheTensor*> live;
 std::set<std::string> told;               // reasons for plain f16
-std::set<const CacheTensor*> widened_told;
+std::set<const CacheTensor*> decision_told;
 
 tq_ggml_stats sum_of(const std::vector<CacheTensor*>& tensors) {
     tq_ggml_stats sum{};
@@ -65,7 +65,7 @@ void report_created(CacheTensor* tensor) {
 void report_destroyed(CacheTensor* tensor) {
     const std::lock_guard lock(mutex);
     live.erase(std::remove(live.begin(), live.end(), tensor), live.end());
-    widened_told.erase(tensor);
+    decision_told.erase(tensor);
 }
 
 void report_plain(const CacheTensor& tensor, const std::string& why) {
@@ -77,17 +77,23 @@ void report_plain(const CacheTensor& tensor, const std::string& why) {
 void report_progress() {
     const std::lock_guard lock(mutex);
     for (const CacheTensor* tensor : live) {
-        if (!tensor->store() || !tensor->store()->widened() || !widened_told.insert(tensor).second) continue;
-        log_line(GGML_LOG_LEVEL_INFO, "layer %d takes 8-bit keys: coding its keys with %d bits would add noise of %.2f to attention's logits (limit 1)",
-                 tensor->layer(), tensor->store()->spec().key_bits, tensor->store()->logit_noise());
+        const TileStore* store = tensor->store();
+        if (!store || store->logit_noise() == 0 || !decision_told.insert(tensor).second) continue;
+        if (store->widened()) {
+            log_line(GGML_LOG_LEVEL_WARN, "layer %d takes 8-bit keys: with %d bits they would add noise of %.2f to attention's logits (limit %.2f)",
+                     tensor->layer(), store->spec().key_bits, store->logit_noise(), wide_key_noise());
+        } else if (verbose()) {
+            log_line(GGML_LOG_LEVEL_WARN, "layer %d keeps %d-bit keys: noise of attention's logits %.3f", tensor->layer(), store->bits(), store->logit_noise());
+        }
     }
 }
 
+// (Engines of 2026 hide what libraries log as information; this is what the user came for.)
 void report_held() {
     const std::lock_guard lock(mutex);
     const tq_ggml_stats sum = sum_of(live);
     if (sum.packed_tensors == 0 || sum.elements == 0) return;
-    log_line(GGML_LOG_LEVEL_INFO, "the cache held %.2f MiB, %.2f bits per value (f16: %.2f MiB); %u tensors in codes, %u in plain f16, %u with 8-bit keys by need",
+    log_line(GGML_LOG_LEVEL_WARN, "the cache held %.2f MiB, %.2f bits per value (f16: %.2f MiB); %u tensors in codes, %u in plain f16, %u with 8-bit keys by need",
              static_cast<double>(sum.resident_bytes) / 1048576, 8.0 * static_cast<double>(sum.resident_bytes) / static_cast<double>(sum.elements),
              static_cast<double>(sum.f16_bytes) / 1048576, sum.packed_tensors, sum.plain_tensors, sum.wide_key_layers);
 }

@@ -46,6 +46,9 @@ struct StoreShape {
     int num_streams = 1;
 };
 
+// The logit noise above which keys take 8 bits (src/core/noise.hpp).
+double wide_key_noise();
+
 // Bytes and numbers of one store, as they are now.
 struct StoreUsage {
     std::uint64_t elements = 0;        // numbers in cells that have been written

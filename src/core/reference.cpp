@@ -119,6 +119,10 @@ void decode(const Coder& coder, const std::uint8_t* codes, std::uint16_t scale, 
 }
 
 void tile_reference(int head_dim, const std::uint16_t* const rows[kTileTokens], std::uint64_t counted, std::uint16_t* mean) {
+    for (int t = 0; t < kTileTokens; ++t) {  // one broken row must not break its neighbours
+        const auto finite = [](std::uint16_t h) { return (h & 0x7c00u) != 0x7c00u; };
+        if (counted >> t & 1 && !std::all_of(rows[t], rows[t] + head_dim, finite)) counted &= ~(1ull << t);
+    }
     const int count = std::popcount(counted);
     for (int j = 0; j < head_dim; ++j) {
         float column[kTileTokens] = {};
@@ -166,6 +170,8 @@ void attend(std::span<const float> q, const float* keys, const float* values, co
     std::vector<double> logit(n);
     double largest = options.sink ? *options.sink : -INFINITY;
     for (int t = 0; t < n; ++t) {
+        logit[t] = -INFINITY;
+        if (mask && mask[t] == -INFINITY) continue;  // whatever the cell holds
         double dot = 0;
         for (std::size_t j = 0; j < q.size(); ++j) dot += static_cast<double>(q[j]) * keys[t * q.size() + j];
         double score = dot * options.scale;
@@ -177,7 +183,7 @@ void attend(std::span<const float> q, const float* keys, const float* values, co
     std::vector<double> sum(value_dim, 0.0);
     double total = 0;
     for (int t = 0; t < n; ++t) {
-        if (largest == -INFINITY || logit[t] == -INFINITY) continue;
+        if (logit[t] == -INFINITY) continue;
         const double weight = std::exp(logit[t] - largest);
         total += weight;
         for (int j = 0; j < value_dim; ++j) sum[j] += weight * values[static_cast<std::size_t>(t) * value_dim + j];

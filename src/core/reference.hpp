@@ -43,7 +43,8 @@ void decode_rotated(const Coder& coder, const std::uint8_t* codes, std::uint16_t
 // In the space of x.
 void decode(const Coder& coder, const std::uint8_t* codes, std::uint16_t scale, float* x);
 
-// The key reference of a tile: per dim the mean over the rows whose bit is set in `counted`, in binary16.
+// The key reference of a tile: per dim the mean over the rows whose bit is set in `counted`, in binary16. Rows with an
+// infinity or NaN do not count.
 // rows: [64] pointers to head_dim binary16 numbers. No row counted: zero.
 void tile_reference(int head_dim, const std::uint16_t* const rows[kTileTokens], std::uint64_t counted, std::uint16_t* reference);
 

@@ -22,7 +22,7 @@ constexpr int kMinTilesPerSplit = 4;   // a part costs a rotation of its queries
 
 struct Plan {
     int group_size;         // query heads per KV head
-    int queries_per_block;
+    int rows_per_block;     // whole queries, unless one has more rows than a kernel call takes
     int blocks, splits, groups, items;
     std::int64_t tiles, tiles_per_split;
 };
@@ -30,8 +30,9 @@ struct Plan {
 Plan make_plan(const AttentionArgs& args, int num_kv_heads, int num_threads) {
     Plan plan;
     plan.group_size = args.num_heads / num_kv_heads;
-    plan.queries_per_block = std::max(1, cpu::kMaxRows / plan.group_size);
-    plan.blocks = (args.num_queries + plan.queries_per_block - 1) / plan.queries_per_block;
+    const int rows = args.num_queries * plan.group_size;
+    plan.rows_per_block = plan.group_size <= cpu::kMaxRows ? cpu::kMaxRows / plan.group_size * plan.group_size : cpu::kMaxRows;
+    plan.blocks = (rows + plan.rows_per_block - 1) / plan.rows_per_block;
     plan.groups = args.num_streams * num_kv_heads * plan.blocks;
     plan.tiles = (args.num_cells + kTileTokens - 1) / kTileTokens;
     const int wanted = num_threads == 1 ? 1 : (kItemsPerThread * num_threads + plan.groups - 1) / plan.groups;
@@ -93,10 +94,9 @@ struct Call {
 
     int rows_of_block(int block) const {
         const Plan& plan = shared.plan;
-        const int queries = std::min(plan.queries_per_block, args.num_queries - block * plan.queries_per_block);
-        return queries * plan.group_size;
+        return std::min(plan.rows_per_block, args.num_queries * plan.group_size - block * plan.rows_per_block);
     }
-    int max_rows() const { return std::min(shared.plan.queries_per_block, args.num_queries) * shared.plan.group_size; }
+    int max_rows() const { return rows_of_block(0); }
 };
 
 // Rows of one side of a tile, as far as they are exact: base of this head and numbers from row to row.
@@ -163,16 +163,26 @@ ItemPlace place_of(const Call& call, int item) {
     return place;
 }
 
-// Row r of a block is query r / group_size, query head kv_head * group_size + r % group_size.
+struct RowPlace {
+    int query, head;
+};
+
+// A KV head's rows are numbered query by query, its heads one after another; a block is a run of them.
+RowPlace row_of(const Call& call, const ItemPlace& at, int r) {
+    const Plan& plan = call.shared.plan;
+    const int row = at.block * plan.rows_per_block + r;
+    return {row / plan.group_size, at.kv_head * plan.group_size + row % plan.group_size};
+}
+
 void gather_rows(const Call& call, const ItemPlace& at, int rows, ThreadMemory& memory) {
     const AttentionArgs& args = call.args;
-    const int d = call.keys.spec.head_dim, group_size = call.shared.plan.group_size;
+    const int d = call.keys.spec.head_dim;
     memory.query.resize(static_cast<std::size_t>(rows) * d);
     memory.unit.resize(rows);
     memory.slopes.resize(rows);
     memory.masks.resize(rows);
     for (int r = 0; r < rows; ++r) {
-        const int query = at.block * call.shared.plan.queries_per_block + r / group_size, head = at.kv_head * group_size + r % group_size;
+        const auto [query, head] = row_of(call, at, r);
         const float* q = args.query + at.stream * args.query_stream_stride + head * args.query_head_stride + query * args.query_stride;
         float* out = memory.query.data() + static_cast<std::size_t>(r) * d;
         for (int j = 0; j < d; ++j) out[j] = q[j] * args.scale;
@@ -237,15 +247,15 @@ void merge(const Partial& sum, const Partial& part, int rows, int value_dim) {
 
 void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
     const AttentionArgs& args = call.args;
-    const int rows = call.rows_of_block(at.block), value_dim = call.values.spec.head_dim, group_size = call.shared.plan.group_size;
+    const int rows = call.rows_of_block(at.block), value_dim = call.values.spec.head_dim;
     cpu::kernels().unrotate(call.values.codec.params(), sum.rotated, rows);
     for (int r = 0; r < rows; ++r) {
-        const int query = at.block * call.shared.plan.queries_per_block + r / group_size, head = at.kv_head * group_size + r % group_size;
+        const auto [query, head] = row_of(call, at, r);
         float total = sum.total[r], factor = 1;
         if (args.sinks) {  // as if one more cell with this score and a zero value had come last
             const float largest = std::max(sum.largest[r], args.sinks[head]);
             factor = sum.largest[r] == kMinusInfinity ? 0.0f : std::exp(sum.largest[r] - largest);
-            total = total * factor + std::exp(args.sinks[head] - largest);
+            total = total * factor + (args.sinks[head] == kMinusInfinity ? 0.0f : std::exp(args.sinks[head] - largest));
         }
         const float inverse = total == 0 ? 0.0f : factor / total;
         float* out = args.out + at.stream * args.out_stream_stride + query * args.out_query_stride + head * args.out_stride;
@@ -263,7 +273,7 @@ double expected_noise(TileStore::Impl& keys, const AttentionArgs& args, const st
         for (const std::size_t index : tiles) {
             const auto& tile = keys.tiles[index];
             const double rms = keys.codec.centred_rms_norm(keys.open_rows(tile) + static_cast<std::size_t>(kv_head) * d, keys.row_numbers(),
-                                                      tile.written & ~keys.sink_mask(index), keys.scratch[0]);
+                                                      tile.written & ~keys.sink_mask(index), thread_codec_scratch());
             key_power += rms * rms / static_cast<double>(tiles.size());
         }
         const double count = static_cast<double>(args.num_streams) * group_size * args.num_queries;
@@ -295,6 +305,8 @@ void decide_key_bits(TileStore::Impl& keys, const AttentionArgs& args) {
 
 }  // namespace
 
+double wide_key_noise() { return kWideKeyNoise; }
+
 void attend(Worker worker, TileStore& key_store, TileStore& value_store, const AttentionArgs& args, AttentionScratch& scratch) {
     TileStore::Impl &keys = key_store.impl(), &values = value_store.impl();
     AttentionScratch::Impl& shared = scratch.impl();
@@ -311,7 +323,6 @@ void attend(Worker worker, TileStore& key_store, TileStore& value_store, const A
         for (std::size_t i = 0; i < groups; ++i) shared.finished[i].store(0, std::memory_order_relaxed);
         shared.next_item.store(0, std::memory_order_relaxed);
         shared.zero_row.resize(std::max(keys.spec.head_dim, value_dim), 0);
-        keys.scratch.resize(std::max<std::size_t>(keys.scratch.size(), threads));
         if (!keys.decided) decide_key_bits(keys, args);
         const Call call{keys, values, args, shared};
         const std::size_t needed = partial_floats(call.max_rows(), value_dim) * shared.plan.items;

@@ -60,13 +60,19 @@ void TileCodec::widen(const std::uint16_t* rows, std::size_t row_stride, std::ui
 // The tree of reference::tile_reference, all columns side by side.
 void TileCodec::mean_of_wide(std::uint64_t counted, std::uint16_t* mean, CodecScratch& scratch) const {
     const std::size_t d = layout_.head_dim;
+    scratch.folded = scratch.wide;
+    float* sum = scratch.folded.data();
+    for (int t = 0; t < kTileTokens; ++t) {  // one broken row must not break its neighbours
+        float* row = sum + static_cast<std::size_t>(t) * d;
+        if (!(counted >> t & 1) || std::all_of(row, row + d, [](float x) { return std::isfinite(x); })) continue;
+        counted &= ~(1ull << t);
+        std::fill_n(row, d, 0.0f);
+    }
     const int count = std::popcount(counted);
     if (count == 0) {
         std::fill_n(mean, d, std::uint16_t{0});
         return;
     }
-    scratch.folded = scratch.wide;
-    float* sum = scratch.folded.data();
     for (std::size_t h = kTileTokens / 2; h >= 1; h /= 2) {
         for (std::size_t i = 0; i < h * d; ++i) sum[i] = sum[i] + sum[i + h * d];
     }

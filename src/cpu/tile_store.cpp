@@ -10,8 +10,12 @@
 
 namespace turboquant {
 
-using cpu::CodecScratch;
 using cpu::kernels;
+
+cpu::CodecScratch& thread_codec_scratch() {
+    static thread_local cpu::CodecScratch scratch;
+    return scratch;
+}
 
 void Team::wait(int num_threads) {
     if (num_threads == 1) return;
@@ -42,7 +46,6 @@ TileStore::Impl::Impl(const Spec& wanted, const StoreShape& wanted_shape)
     tiles.resize(static_cast<std::size_t>(tiles_per_stream() * shape.num_streams));
     newest.resize(shape.num_streams);
     sink_storage.resize(static_cast<std::size_t>(shape.num_streams) * spec.sink_tokens * row_numbers());
-    scratch.resize(1);
 }
 
 int TileStore::Impl::rows_in_tile(std::int64_t tile) const {
@@ -84,7 +87,7 @@ void TileStore::Impl::open_tile(std::size_t index, std::uint64_t about_to_write)
         tile.written = 0;
         std::memset(open_rows(tile), 0, 2 * row * kTileTokens);
     } else {
-        decoded_tile(index, open_rows(tile), scratch[0]);
+        decoded_tile(index, open_rows(tile));
     }
 }
 
@@ -141,16 +144,16 @@ void TileStore::Impl::collect_old_tiles() {
     }
 }
 
-void TileStore::Impl::seal_part(std::size_t index, int kv_head, CodecScratch& thread_scratch) {
+void TileStore::Impl::seal_part(std::size_t index, int kv_head) {
     const Tile& tile = tiles[index];
     const std::uint64_t sinks = sink_mask(index);
     const std::uint16_t* rows = open_rows(tile) + static_cast<std::size_t>(kv_head) * spec.head_dim;
     // A key tile that has changed by half gets the mean of what it holds now; values have no reference to refresh.
     const bool keep_others = shape.side == CacheSide::values ? tile.dirty != ~0ull : std::popcount(tile.dirty) < kTileTokens / 2;
     if (keep_others) {
-        codec.recode(rows, row_numbers(), tile.dirty & tile.written & ~sinks, blob(tile, kv_head), thread_scratch);
+        codec.recode(rows, row_numbers(), tile.dirty & tile.written & ~sinks, blob(tile, kv_head), thread_codec_scratch());
     } else {
-        codec.seal(rows, row_numbers(), tile.written & ~sinks, spec.centred_keys, blob(tile, kv_head), thread_scratch);
+        codec.seal(rows, row_numbers(), tile.written & ~sinks, spec.centred_keys, blob(tile, kv_head), thread_codec_scratch());
     }
 }
 
@@ -171,16 +174,16 @@ void TileStore::Impl::finish_sealing() {
 void TileStore::Impl::seal_alone() {
     collect_old_tiles();
     for (const std::size_t index : leaving) {
-        for (int head = 0; head < shape.num_kv_heads; ++head) seal_part(index, head, scratch[0]);
+        for (int head = 0; head < shape.num_kv_heads; ++head) seal_part(index, head);
     }
     finish_sealing();
 }
 
-void TileStore::Impl::decoded_tile(std::size_t index, std::uint16_t* rows, CodecScratch& thread_scratch) const {
+void TileStore::Impl::decoded_tile(std::size_t index, std::uint16_t* rows) const {
     const Tile& tile = tiles[index];
     const std::size_t row = row_numbers();
     for (int head = 0; head < shape.num_kv_heads; ++head) {
-        codec.open(blob(tile, head), rows + static_cast<std::size_t>(head) * spec.head_dim, row, thread_scratch);
+        codec.open(blob(tile, head), rows + static_cast<std::size_t>(head) * spec.head_dim, row, thread_codec_scratch());
     }
     for (int t = 0; t < kTileTokens; ++t) {  // a row that was never written is zero, not the reference
         if (!(tile.written >> t & 1)) std::fill_n(rows + t * row, row, std::uint16_t{0});
@@ -221,7 +224,6 @@ void TileStore::write(Worker worker, const float* rows, std::size_t row_stride, 
     const int threads = worker.num_threads;
     const std::size_t row = m.row_numbers();
     if (worker.index == 0) {
-        m.scratch.resize(std::max<std::size_t>(m.scratch.size(), threads));
         m.plan_write(cells, num_rows);
         if (!m.direct.empty()) m.direct_rows.resize(row * num_rows);
     }
@@ -249,7 +251,7 @@ void TileStore::write(Worker worker, const float* rows, std::size_t row_stride, 
             const auto& tile = m.tiles[m.tile_index(static_cast<int>(cells[i] / m.shape.cells_per_stream), in_stream / kTileTokens)];
             const std::uint16_t* source = m.direct_rows.data() + i * row + static_cast<std::size_t>(head) * m.spec.head_dim;
             const int t = static_cast<int>(in_stream % kTileTokens);
-            m.codec.recode(source, 0, 1ull << t, m.blob(tile, head), m.scratch[worker.index]);
+            m.codec.recode(source, 0, 1ull << t, m.blob(tile, head), thread_codec_scratch());
         }
     }
     worker.wait();
@@ -258,7 +260,6 @@ void TileStore::write(Worker worker, const float* rows, std::size_t row_stride, 
 void TileStore::seal(Worker worker) {
     Impl& m = *impl_;
     if (worker.index == 0) {
-        m.scratch.resize(std::max<std::size_t>(m.scratch.size(), worker.num_threads));
         m.collect_old_tiles();
         m.next_item.store(0, std::memory_order_relaxed);
     }
@@ -266,7 +267,7 @@ void TileStore::seal(Worker worker) {
     const int items = static_cast<int>(m.leaving.size()) * m.shape.num_kv_heads;
     if (items == 0) return;  // the same for every thread
     for (int i; (i = m.next_item.fetch_add(1, std::memory_order_relaxed)) < items;) {
-        m.seal_part(m.leaving[i / m.shape.num_kv_heads], i % m.shape.num_kv_heads, m.scratch[worker.index]);
+        m.seal_part(m.leaving[i / m.shape.num_kv_heads], i % m.shape.num_kv_heads);
     }
     worker.wait();
     if (worker.index == 0) m.finish_sealing();
@@ -276,7 +277,6 @@ void TileStore::seal(Worker worker) {
 void TileStore::read_rows(std::int64_t first_cell, std::int64_t num_rows, std::uint16_t* rows) const {
     const Impl& m = *impl_;
     const std::size_t row = m.row_numbers();
-    CodecScratch scratch;
     std::vector<std::uint16_t> decoded;
     for (std::int64_t i = 0; i < num_rows;) {
         const std::int64_t cell = first_cell + i, in_stream = cell % m.shape.cells_per_stream;
@@ -292,7 +292,7 @@ void TileStore::read_rows(std::int64_t first_cell, std::int64_t num_rows, std::u
             std::copy_n(m.open_rows(tile) + t * row, run * row, out);
         } else {
             decoded.resize(row * kTileTokens);
-            m.decoded_tile(index, decoded.data(), scratch);
+            m.decoded_tile(index, decoded.data());
             std::copy_n(decoded.data() + t * row, run * row, out);
         }
         i += run;
@@ -316,7 +316,7 @@ void TileStore::write_rows(std::int64_t first_cell, std::int64_t num_rows, const
         } else {
             for (int head = 0; head < m.shape.num_kv_heads; ++head) {
                 const std::uint16_t* source = rows + i * row + static_cast<std::size_t>(head) * m.spec.head_dim;
-                for (int k = 0; k < run; ++k) m.codec.recode(source + k * row, 0, 1ull << (t + k), m.blob(tile, head), m.scratch[0]);
+                for (int k = 0; k < run; ++k) m.codec.recode(source + k * row, 0, 1ull << (t + k), m.blob(tile, head), thread_codec_scratch());
             }
         }
         i += run;

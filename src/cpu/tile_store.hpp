@@ -11,6 +11,9 @@
 
 namespace turboquant {
 
+// Working memory of the calling thread, for all stores: one per store and thread would outweigh a short cache.
+cpu::CodecScratch& thread_codec_scratch();
+
 struct TileStore::Impl {
     static constexpr std::uint32_t kNone = 0xffffffff;
 
@@ -45,10 +48,10 @@ struct TileStore::Impl {
     void touch(std::size_t index);           // among the newest of its stream from now on
     void plan_write(const std::int64_t* cells, int num_rows);
     void collect_old_tiles();                // fills `leaving`
-    void seal_part(std::size_t index, int kv_head, cpu::CodecScratch& scratch);
+    void seal_part(std::size_t index, int kv_head);
     void finish_sealing();                   // gives the open rows of `leaving` back
     void seal_alone();                       // both steps and what is between, on one thread
-    void decoded_tile(std::size_t index, std::uint16_t* rows, cpu::CodecScratch& scratch) const;
+    void decoded_tile(std::size_t index, std::uint16_t* rows) const;
 
     Spec spec;
     StoreShape shape;
@@ -61,7 +64,6 @@ struct TileStore::Impl {
     std::vector<std::size_t> leaving;             // tiles being sealed
     std::vector<std::uint16_t> sink_storage;      // [stream][sink][row_numbers], valid while tile 0 is sealed
     cpu::Arena open, sealed;
-    std::vector<cpu::CodecScratch> scratch;       // per thread
     std::atomic<int> next_item{0};
     std::vector<std::uint16_t> direct_rows;       // rows of a write that is coded at once (no tail)
     struct DirectTile {

@@ -46,9 +46,10 @@ struct Scratch {
 
 std::size_t attend_scratch_bytes(int key_dim, int value_dim) { return Scratch::bytes(key_dim, value_dim); }
 
-// e^x for x <= 0, relative error below 3e-7; 0 below -87. Cody-Waite reduction, degree-6 Taylor polynomial on +-ln2/2.
+// e^x for x <= 0, relative error below 3e-7; 0 below -87; NaN stays NaN (max keeps its second operand then). Cody-Waite
+// reduction, degree-6 Taylor polynomial on +-ln2/2.
 F exp_negative(F x) {
-    const F inside = Isa::max(x, Isa::set(-87.0f));
+    const F lowest = Isa::set(-87.0f), inside = Isa::max(lowest, x);
     const F n = Isa::round(Isa::mul(inside, Isa::set(1.44269504f)));
     const F r = Isa::fma(n, Isa::set(2.12194440e-4f), Isa::fma(n, Isa::set(-0.693359375f), inside));
     F y = Isa::set(1.0f / 720);
@@ -58,7 +59,7 @@ F exp_negative(F x) {
     y = Isa::fma(y, r, Isa::set(0.5f));
     y = Isa::fma(y, r, Isa::set(1.0f));
     y = Isa::fma(y, r, Isa::set(1.0f));
-    return Isa::keep(Isa::ge(x, Isa::set(-87.0f)), Isa::mul(y, Isa::exp2_integral(n)));
+    return Isa::select(Isa::gt(lowest, x), Isa::zero(), Isa::mul(y, Isa::exp2_integral(n)));
 }
 
 F tanh_of(F x) {
@@ -68,76 +69,89 @@ F tanh_of(F x) {
     return Isa::select(Isa::negative(x), Isa::sub(Isa::zero(), t), t);
 }
 
-// --- matrix products, kRows rows x two registers of columns at a time ---
+// --- matrix products, kRows rows x kRegs (two, or one for what is left) registers of columns at a time ---
 
-template <int kRows, class Finish>
-void integer_block(const std::int32_t* a, std::size_t row_words, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, int column, const Finish& finish) {
-    Isa::Dot acc[kRows][2];
-    for (auto& row : acc) row[0] = row[1] = Isa::dot_zero();
+template <int kRows, int kRegs, class Finish>
+void integer_block(const std::int32_t* a, std::size_t row_words, std::size_t plane_words, const std::int32_t* offset, const std::uint8_t* b, int groups, int columns,
+                   int column, const Finish& finish) {
+    Isa::Dot acc[kRows][kRegs];
+    for (auto& row : acc) {
+        for (auto& sum : row) sum = Isa::dot_zero();
+    }
     const std::uint8_t* at = b + 4 * static_cast<std::size_t>(column);
     for (int g = 0; g < groups; ++g, at += 4 * static_cast<std::size_t>(columns)) {
-        const Isa::B b0 = Isa::load_b(at), b1 = Isa::load_b(at + 4 * L);
+        Isa::B bs[kRegs];
+        for (int i = 0; i < kRegs; ++i) bs[i] = Isa::load_b(at + 4 * i * L);
         for (int r = 0; r < kRows; ++r) {
-            acc[r][0] = Isa::dot_step(acc[r][0], b0, a + r * row_words + g, plane_words);
-            acc[r][1] = Isa::dot_step(acc[r][1], b1, a + r * row_words + g, plane_words);
+            for (int i = 0; i < kRegs; ++i) acc[r][i] = Isa::dot_step(acc[r][i], bs[i], a + r * row_words + g, plane_words);
         }
     }
     for (int r = 0; r < kRows; ++r) {
-        const std::int32_t offset = Isa::offset_of(a + r * row_words, plane_words, groups);
-        finish(r, column, Isa::dot_value(acc[r][0], offset));
-        finish(r, column + L, Isa::dot_value(acc[r][1], offset));
+        for (int i = 0; i < kRegs; ++i) finish(r, column + i * L, Isa::dot_value(acc[r][i], offset[r]));
     }
 }
 
-// finish(row, column, value) receives C = A * B with A [rows][groups] words.
+template <int kRows, class Finish>
+void integer_rows(const std::int32_t* a, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
+    const std::size_t row_words = groups;
+    std::int32_t offset[kRows];
+    for (int r = 0; r < kRows; ++r) offset[r] = Isa::offset_of(a + r * row_words, plane_words, groups);
+    int n = 0;
+    for (; n + 2 * L <= columns; n += 2 * L) integer_block<kRows, 2>(a, row_words, plane_words, offset, b, groups, columns, n, finish);
+    if (n < columns) integer_block<kRows, 1>(a, row_words, plane_words, offset, b, groups, columns, n, finish);
+}
+
+// finish(row, column, value) receives C = A * B with A [rows][groups] words; columns is a multiple of 16.
 template <class Finish>
 void integer_product(const std::int32_t* a, int rows, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
-    const std::size_t row_words = groups;
     for (int r = 0; r < rows; r += 4) {
-        const std::int32_t* ar = a + r * row_words;
+        const std::int32_t* ar = a + r * static_cast<std::size_t>(groups);
         const auto shifted = [&](int row, int column, F value) { finish(r + row, column, value); };
-        for (int n = 0; n < columns; n += 2 * L) {
-            switch (rows - r) {
-                case 1: integer_block<1>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
-                case 2: integer_block<2>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
-                case 3: integer_block<3>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
-                default: integer_block<4>(ar, row_words, plane_words, b, groups, columns, n, shifted); break;
-            }
+        switch (rows - r) {
+            case 1: integer_rows<1>(ar, plane_words, b, groups, columns, shifted); break;
+            case 2: integer_rows<2>(ar, plane_words, b, groups, columns, shifted); break;
+            case 3: integer_rows<3>(ar, plane_words, b, groups, columns, shifted); break;
+            default: integer_rows<4>(ar, plane_words, b, groups, columns, shifted); break;
         }
+    }
+}
+
+template <int kRows, int kRegs>
+void float_block(const float* a, int a_stride, const float* b, int depth, int columns, int column, float* c, bool accumulate) {
+    F acc[kRows][kRegs];
+    for (int r = 0; r < kRows; ++r) {
+        for (int i = 0; i < kRegs; ++i) acc[r][i] = accumulate ? Isa::load(c + r * columns + column + i * L) : Isa::zero();
+    }
+    for (int k = 0; k < depth; ++k) {
+        F bs[kRegs];
+        for (int i = 0; i < kRegs; ++i) bs[i] = Isa::load(b + static_cast<std::size_t>(k) * columns + column + i * L);
+        for (int r = 0; r < kRows; ++r) {
+            const F av = Isa::set(a[r * a_stride + k]);
+            for (int i = 0; i < kRegs; ++i) acc[r][i] = Isa::fma(av, bs[i], acc[r][i]);
+        }
+    }
+    for (int r = 0; r < kRows; ++r) {
+        for (int i = 0; i < kRegs; ++i) Isa::store(c + r * columns + column + i * L, acc[r][i]);
     }
 }
 
 template <int kRows>
-void float_block(const float* a, int a_stride, const float* b, int depth, int columns, int column, float* c, bool accumulate) {
-    F acc[kRows][2];
-    for (int r = 0; r < kRows; ++r) {
-        for (int i = 0; i < 2; ++i) acc[r][i] = accumulate ? Isa::load(c + r * columns + column + i * L) : Isa::zero();
-    }
-    for (int k = 0; k < depth; ++k) {
-        const F b0 = Isa::load(b + static_cast<std::size_t>(k) * columns + column), b1 = Isa::load(b + static_cast<std::size_t>(k) * columns + column + L);
-        for (int r = 0; r < kRows; ++r) {
-            const F av = Isa::set(a[r * a_stride + k]);
-            acc[r][0] = Isa::fma(av, b0, acc[r][0]);
-            acc[r][1] = Isa::fma(av, b1, acc[r][1]);
-        }
-    }
-    for (int r = 0; r < kRows; ++r) {
-        for (int i = 0; i < 2; ++i) Isa::store(c + r * columns + column + i * L, acc[r][i]);
-    }
+void float_rows(const float* a, int a_stride, const float* b, int depth, int columns, float* c, bool accumulate) {
+    int n = 0;
+    for (; n + 2 * L <= columns; n += 2 * L) float_block<kRows, 2>(a, a_stride, b, depth, columns, n, c, accumulate);
+    if (n < columns) float_block<kRows, 1>(a, a_stride, b, depth, columns, n, c, accumulate);
 }
 
-// C [rows][columns] = (C +) A [rows][depth] * B [depth][columns]
+// C [rows][columns] = (C +) A [rows][depth] * B [depth][columns]; columns is a multiple of 16.
 void float_product(const float* a, int a_stride, int rows, const float* b, int depth, int columns, float* c, bool accumulate) {
     for (int r = 0; r < rows; r += 4) {
-        for (int n = 0; n < columns; n += 2 * L) {
-            const float* ar = a + r * a_stride;
-            float* cr = c + r * columns;
-            switch (rows - r) {
-                case 1: float_block<1>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
-                case 2: float_block<2>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
-                case 3: float_block<3>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
-                default: float_block<4>(ar, a_stride, b, depth, columns, n, cr, accumulate); break;
-            }
+        const float* ar = a + r * a_stride;
+        float* cr = c + r * columns;
+        switch (rows - r) {
+            case 1: float_rows<1>(ar, a_stride, b, depth, columns, cr, accumulate); break;
+            case 2: float_rows<2>(ar, a_stride, b, depth, columns, cr, accumulate); break;
+            case 3: float_rows<3>(ar, a_stride, b, depth, columns, cr, accumulate); break;
+            default: float_rows<4>(ar, a_stride, b, depth, columns, cr, accumulate); break;
         }
     }
 }
@@ -174,17 +188,23 @@ void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& 
     });
 }
 
-// binary16 rows -> wide [kTile][dim]; rows outside [skip, count) are zero.
-void widen(const std::uint8_t* rows, int stride, const AttendTile& tile, int dim, float* wide) {
+// binary16 rows -> wide [kTile][dim]; rows outside [skip, count) are zero. Whether all numbers are finite.
+bool widen(const std::uint8_t* rows, int stride, const AttendTile& tile, int dim, float* wide) {
     const auto* in = reinterpret_cast<const std::uint16_t*>(rows);
+    F probe = Isa::zero();
     for (int t = 0; t < kTile; ++t) {
         float* out = wide + static_cast<std::size_t>(t) * dim;
         if (t < tile.skip || t >= tile.count) {
             for (int j = 0; j < dim; j += L) Isa::store(out + j, Isa::zero());
         } else {
-            for (int j = 0; j < dim; j += L) Isa::store(out + j, Isa::load_half(in + static_cast<std::size_t>(t) * stride + j));
+            for (int j = 0; j < dim; j += L) {
+                const F x = Isa::load_half(in + static_cast<std::size_t>(t) * stride + j);
+                Isa::store(out + j, x);
+                probe = Isa::fma(x, Isa::zero(), probe);
+            }
         }
     }
+    return Isa::reduce_add(probe) == 0;
 }
 
 void exact_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
@@ -225,10 +245,16 @@ bool soften_row(const AttendParams& p, const AttendTile& tile, int r, float* row
         Isa::store(row + n, score);
         largest = Isa::max(score, largest);
     }
-    const float before = p.largest[r], now = __builtin_fmaxf(before, Isa::reduce_max(largest));
+    const float before = p.largest[r];
+    float now = __builtin_fmaxf(before, Isa::reduce_max(largest));
     if (now == -__builtin_inff()) {
-        for (int n = 0; n < kTile; n += L) Isa::store(row + n, Isa::zero());
-        return false;
+        bool hidden = true;  // else scores that are NaN and were no maximum: their weights shall be NaN too
+        for (int n = 0; n < kTile; ++n) hidden &= row[n] == now;
+        if (hidden) {
+            for (int n = 0; n < kTile; n += L) Isa::store(row + n, Isa::zero());
+            return false;
+        }
+        now = 0;
     }
     F total = Isa::zero();
     for (int n = 0; n < kTile; n += L) {
@@ -280,8 +306,16 @@ void coded_values(const AttendParams& p, const AttendTile& tile, const Scratch& 
 }
 
 void exact_values(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
-    widen(tile.value, tile.value_stride, tile, p.value_dim, s.wide);
-    float_product(s.scores, kTile, p.rows, s.wide, kTile, p.value_dim, p.sum_exact, true);
+    const int d = p.value_dim;
+    if (widen(tile.value, tile.value_stride, tile, d, s.wide)) return float_product(s.scores, kTile, p.rows, s.wide, kTile, d, p.sum_exact, true);
+    // Zero times infinity is NaN: what a row's mask hides must not enter its sum at all.
+    for (int r = 0; r < p.rows; ++r) {
+        for (int t = 0; t < kTile; ++t) {
+            const float weight = s.scores[r * kTile + t];
+            float* sum = p.sum_exact + static_cast<std::size_t>(r) * d;
+            for (int j = 0; j < d && weight != 0; j += L) Isa::store(sum + j, Isa::fma(Isa::set(weight), Isa::load(s.wide + t * d + j), Isa::load(sum + j)));
+        }
+    }
 }
 
 void attend(const AttendParams& p) {

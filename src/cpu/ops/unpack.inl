@@ -4,7 +4,7 @@ namespace {
 
 // Codeword bytes of vector i (0..7) of a chunk.
 template <int kBits, int kVector>
-Isa::Bytes codewords(const CoderParams& p, const std::uint8_t* chunk) {
+[[gnu::always_inline]] inline Isa::Bytes codewords(const CoderParams& p, const std::uint8_t* chunk) {
     constexpr int kMain = kBits == 8 ? 8 : kBits >= 4 ? 4 : 2, kExtra = kBits - kMain;
     constexpr int kPerByte = 8 / kMain;
     const Isa::Bytes plane = Isa::load_bytes(chunk + kVector / kPerByte * 64);
@@ -35,7 +35,7 @@ Isa::Bytes codewords(const CoderParams& p, const std::uint8_t* chunk) {
 
 // Where vector v of a side goes: columns are tokens for keys (k = dims), dims for values (k = tokens).
 template <bool kKey>
-void store_vector(std::uint8_t* b, int dim, int v, Isa::Bytes bytes) {
+[[gnu::always_inline]] inline void store_vector(std::uint8_t* b, int dim, int v, Isa::Bytes bytes) {
     if constexpr (kKey) {
         Isa::store_group4(b, kTile, v / 4, v % 4 * 16, bytes);
     } else {

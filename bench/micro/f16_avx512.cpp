@@ -1,0 +1,11 @@
+#include "micro/f16_attention.hpp"
+
+#include "cpu/isa/avx512vnni.hpp"
+
+namespace turboquant::bench {
+
+#include "micro/f16_attention.inl"
+
+void f16_attention_avx512(const F16Attention& args) { all_heads(args); }
+
+}  // namespace turboquant::bench

@@ -1,0 +1,123 @@
+// turboquant info: what this build is, what it would use on this machine and why, and what can be asked of it.
+#include <array>
+#include <cstdlib>
+#include <memory>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "command.hpp"
+#include "environment_block.hpp"
+#include "machine.hpp"
+#include "paths.hpp"
+#include "table.hpp"
+#include "terminal.hpp"
+#include "turboquant/cpu.hpp"
+#include "turboquant/environment.hpp"
+#include "turboquant/spec.hpp"
+
+namespace turboquant::tool {
+namespace {
+
+constexpr std::array kHeadDims = {64, 128};
+
+CodeBits bits_at(Spec spec, int head_dim) {
+    spec.head_dim = head_dim;
+    return code_bits(spec);
+}
+
+const char* value_of(std::string_view variable) { return std::getenv(std::string(variable).c_str()); }
+
+Json info_environment(const Result<std::string>& plugin) {
+    Json environment = environment_block(default_threads());
+    environment["plugin"] = plugin.ok() ? Json(plugin.value()) : Json(nullptr);
+    Json candidates = Json::array();
+    for (const IsaCandidate& isa : explain_isa())
+        candidates.push_back({{"name", isa.name},
+                              {"compiled", isa.compiled},
+                              {"supported", isa.supported},
+                              {"chosen", isa.chosen},
+                              {"reason", isa.reason}});
+    environment["isa_candidates"] = std::move(candidates);
+    Json variables = Json::array();
+    for (const EnvironmentVariable& variable : environment_variables()) {
+        const char* value = value_of(variable.name);
+        variables.push_back(
+            {{"name", variable.name}, {"meaning", variable.meaning}, {"value", value ? Json(value) : Json(nullptr)}});
+    }
+    environment["variables"] = std::move(variables);
+    return environment;
+}
+
+Json preset_results() {
+    Json results = Json::array();
+    for (const Preset& preset : presets()) {
+        Json bits;
+        for (int head_dim : kHeadDims) {
+            const CodeBits at = bits_at(preset.spec, head_dim);
+            bits[std::to_string(head_dim)] = {{"keys", at.keys}, {"values", at.values}, {"mean", at.mean}};
+        }
+        results.push_back({{"preset", preset.name},
+                           {"summary", preset.summary},
+                           {"default", &preset == &presets().front()},
+                           {"key_bits", preset.spec.key_bits},
+                           {"value_bits", preset.spec.value_bits},
+                           {"sink_tokens", preset.spec.sink_tokens},
+                           {"tail_tiles", preset.spec.tail_tiles},
+                           {"code_bits_at_head_dim", std::move(bits)}});
+    }
+    return results;
+}
+
+void print_text(const Result<std::string>& plugin) {
+    const bool bold_title = colour_wanted(1);
+    const EngineVersion engine = engine_version();
+    fmt::print("turboquant {}\n", TQ_VERSION);
+    fmt::print("processor  {} ({} threads by default)\n", cpu_name(), default_threads());
+    if (engine.built_in)
+        fmt::print("engine     llama.cpp {}, ggml {} ({}), backend API version {}\n", engine.llama, engine.ggml, engine.ggml_commit,
+                   engine.backend_api);
+    else
+        fmt::print("engine     none in this build: run and bench are missing (configure with TQ_ENGINE_DIR)\n");
+    fmt::print("plug-in    {}\n\n", plugin.ok() ? plugin.value() : "not found; needed by exec only (--plugin names it)");
+
+    using Align = Table::Align;
+    Table isas({{"instruction set", Align::left}, {"used", Align::left}, {"why", Align::left}});
+    for (const IsaCandidate& isa : explain_isa()) isas.add({isa.name, isa.chosen ? "yes" : "no", isa.reason});
+    fmt::print("{}\n", isas.text(bold_title));
+
+    Table list({{"preset", Align::left}, {"bits, head 64"}, {"bits, head 128"}, {"what it is", Align::left}});
+    for (const Preset& preset : presets())
+        list.add({std::string(preset.name), fmt::format("{:.2f}", bits_at(preset.spec, 64).mean),
+                  fmt::format("{:.2f}", bits_at(preset.spec, 128).mean), std::string(preset.summary)});
+    fmt::print("{}", list.text(bold_title));
+    fmt::print(
+        "The first one is the default. Bits are those of sealed tiles, scales and key references included; the exact\n"
+        "first and newest tokens come on top: `turboquant bench` measures everything.\n\n");
+
+    Table variables({{"variable", Align::left}, {"now", Align::left}, {"meaning", Align::left}});
+    for (const EnvironmentVariable& variable : environment_variables()) {
+        const char* value = value_of(variable.name);
+        variables.add({std::string(variable.name), value ? value : "-", std::string(variable.meaning)});
+    }
+    fmt::print("{}", variables.text(bold_title));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Action& chosen) {
+    CLI::App* sub =
+        app.add_subcommand("info", "Show the version, the instruction set chosen and why, presets and environment variables");
+    auto json = std::make_shared<bool>(false);
+    sub->add_flag("--json", *json, "Print one JSON object");
+    sub->callback([json, &chosen] {
+        chosen = [json] {
+            const Result<std::string> plugin = find_plugin("");
+            if (*json) return print_json(info_environment(plugin), preset_results());
+            print_text(plugin);
+            return kOk;
+        };
+    });
+}
+
+}  // namespace turboquant::tool

@@ -1,0 +1,121 @@
+#include "session.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "engine_log.hpp"
+
+namespace turboquant::tool {
+namespace {
+
+llama_context_params context_params(const Engine& engine, const CacheChoice& cache, const SessionOptions& options) {
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = options.context;
+    params.n_batch = options.batch;
+    params.n_ubatch = std::min(options.ubatch, options.batch);
+    params.n_seq_max = 1;
+    params.n_outputs_max = 1;  // only the last token's logits: saves a vocabulary-sized buffer per batch row
+    params.n_threads = engine.options().threads;
+    params.n_threads_batch = engine.options().threads;
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    params.type_k = cache.type;
+    params.type_v = cache.type;
+    params.swa_full = false;  // as llama-cli and llama-server have it
+    return params;
+}
+
+std::string why_not(int code) {
+    if (code == 1) return "the context is full; raise -c";
+    const std::string reason = engine_reason();
+    return fmt::format("{} (llama_decode returned {}); -v shows its log", reason.empty() ? "llama.cpp gave no reason" : reason,
+                       code);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::open(Engine& engine, const CacheChoice& cache, const SessionOptions& options) {
+    if (cache.ours) {
+        const char* message = nullptr;
+        const std::string& layers = engine.options().layers;
+        if (tq_ggml_set_policy(cache.name.c_str(), layers.empty() ? nullptr : layers.c_str(), &message) != 0)
+            return invalid_argument(message ? message : fmt::format("the cache '{}' cannot be used", cache.name));
+    }
+    const Result<llama_model*> model = engine.model(cache.ours);
+    if (!model.ok()) return model.status();
+
+    std::unique_ptr<Session> session(new Session(cache, options.batch));
+    if (cache.ours) PackedMeter::skip();
+    forget_engine_log();
+    session->context_ = llama_init_from_model(model.value(), context_params(engine, cache, options));
+    if (!session->context_) {
+        const std::string reason = engine_reason();
+        return unsupported(
+            fmt::format("cannot make a context with the {} cache: {}; try another cache or a smaller -c, -v shows llama.cpp's log",
+                        cache.name, reason.empty() ? "llama.cpp gave no reason" : reason));
+    }
+    for (const std::string& line : engine_log())
+        if (const auto announced = parse_announcement(line)) session->announced_.push_back(*announced);
+    if (engine.threads()) llama_attach_threadpool(session->context_, engine.threads(), engine.threads());
+    if (const Status warm = session->warm_up(); !warm.ok()) return warm;
+    return session;
+}
+
+Session::~Session() {
+    if (context_) llama_free(context_);
+    if (cache_.ours) PackedMeter::skip();
+}
+
+Status Session::warm_up() {
+    const llama_token start = llama_vocab_bos(vocab());
+    const llama_token token = start == LLAMA_TOKEN_NULL ? 0 : start;
+    const Status done = decode({&token, 1});
+    clear();
+    return done;
+}
+
+Status Session::decode(std::span<const llama_token> tokens) {
+    while (!tokens.empty()) {
+        const auto part = tokens.first(std::min<std::size_t>(tokens.size(), batch_));
+        // llama_batch_get_one takes a pointer to non-const but the engine only reads.
+        const int code =
+            llama_decode(context_, llama_batch_get_one(const_cast<llama_token*>(part.data()), static_cast<int32_t>(part.size())));
+        if (code != 0)
+            return unsupported(
+                fmt::format("decoding with the {} cache failed at token {}: {}", cache_.name, count_, why_not(code)));
+        count_ += static_cast<std::int64_t>(part.size());
+        written_ = std::max(written_, count_);
+        tokens = tokens.subspan(part.size());
+    }
+    llama_synchronize(context_);
+    return {};
+}
+
+bool Session::rewind(std::int64_t count) {
+    if (!llama_memory_seq_rm(llama_get_memory(context_), 0, static_cast<llama_pos>(count), -1)) return false;
+    count_ = std::min(count_, count);
+    return true;
+}
+
+void Session::clear() {
+    llama_memory_clear(llama_get_memory(context_), true);
+    count_ = written_ = 0;
+    settle();
+}
+
+void Session::settle() {
+    if (cache_.ours) meter_.absorb();
+}
+
+CacheUse Session::cache_use() const { return cache_.ours ? meter_.use(written_) : engine_cache_use(announced_, written_); }
+
+std::string Session::remark() const {
+    if (!cache_.ours) return "";
+    const std::uint32_t plain = meter_.plain_tensors(), all = plain + meter_.packed_tensors();
+    if (plain > 0) return fmt::format("{}: {} of {} cache tensors are kept in plain f16", cache_.name, plain, all);
+    if (meter_.wide_key_layers() > 0)
+        return fmt::format("{}: {} layers were given 8-bit keys automatically", cache_.name, meter_.wide_key_layers());
+    return "";
+}
+
+}  // namespace turboquant::tool
