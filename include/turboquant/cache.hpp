@@ -86,6 +86,9 @@ public:
 
     StoreUsage usage() const;
 
+    // Exponents of a KV head's key channels (docs/format.md); empty when keys are not balanced, or not yet.
+    std::span<const std::int8_t> balance(int kv_head) const;
+
     // The sealed blob of a tile (simd64 layout, docs/format.md) and KV head; empty when the tile is not sealed.
     std::span<const std::uint8_t> sealed_blob(int stream, std::int64_t tile, int kv_head) const;
 

@@ -26,6 +26,7 @@ struct Spec {
     Rotation rotation = Rotation::hadamard;
     std::uint64_t seed = 0x54515f76315f0001;  // of the sign streams (and of the Haar matrix)
     bool centred_keys = true;               // subtract the mean of each tile's keys first
+    bool balanced_keys = true;              // scale key channels by powers of two, against the queries' (docs/format.md)
     int sink_tokens = 4;                    // first cells of a stream kept exact, 0..16
     int tail_tiles = 2;                     // newest tiles kept exact, the one being filled included; 0 = none
     bool gain_search = true;                // try nine gains per vector and keep the best

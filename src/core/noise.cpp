@@ -1,6 +1,8 @@
 #include "core/noise.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace turboquant {
 
@@ -15,8 +17,31 @@ double relative_distortion(int bits) {
     }
 }
 
-double logit_noise(double scale, double query_rms_norm, double key_rms_norm, int head_dim, int bits) {
-    return scale * query_rms_norm * key_rms_norm * std::sqrt(relative_distortion(bits) / head_dim);
+std::vector<std::int8_t> balance_exponents(const ChannelPower& power) {
+    const std::size_t d = power.key.size();
+    const auto floor_of = [d](const std::vector<double>& p) {  // a channel that was silent so far may speak later
+        return 1e-3 * std::accumulate(p.begin(), p.end(), 0.0) / static_cast<double>(d) + 1e-30;
+    };
+    const double key_floor = floor_of(power.key), query_floor = floor_of(power.query);
+    std::vector<double> log_weight(d);
+    double mean = 0;
+    for (std::size_t j = 0; j < d; ++j) {
+        log_weight[j] = 0.25 * std::log2((power.query[j] + query_floor) / (power.key[j] + key_floor));
+        mean += log_weight[j] / static_cast<double>(d);
+    }
+    std::vector<std::int8_t> exponents(d, 0);
+    if (!std::isfinite(mean)) return exponents;
+    for (std::size_t j = 0; j < d; ++j) exponents[j] = static_cast<std::int8_t>(std::clamp(std::round(log_weight[j] - mean), -8.0, 8.0));
+    return exponents;
+}
+
+double logit_noise(double scale, const ChannelPower& power, std::span<const std::int8_t> exponents, int bits) {
+    double key = 0, query = 0;
+    for (std::size_t j = 0; j < power.key.size(); ++j) {
+        key += std::ldexp(power.key[j], 2 * exponents[j]);
+        query += std::ldexp(power.query[j], -2 * exponents[j]);
+    }
+    return scale * std::sqrt(query * key * relative_distortion(bits) / static_cast<double>(power.key.size()));
 }
 
 }  // namespace turboquant

@@ -1,17 +1,31 @@
-// Whether a layer's keys need more bits: an estimate of the noise that coding adds to attention's logits.
+// How much noise coded keys add to attention's logits, and what can be done about it without spending bits: balance.
 #pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
 
 namespace turboquant {
 
 // Relative squared error of the codes on rotated (Gaussian) vectors, by stored bits (arXiv 2504.19874, Theorem 1).
 double relative_distortion(int bits);
 
-// Standard deviation of the error of one logit: the error of a coded key is nearly independent of the query after a
-// random rotation, so var = scale^2 |q|^2 |k|^2 D / head_dim. |k| is the key's distance from its tile's reference.
-double logit_noise(double scale, double query_rms_norm, double key_rms_norm, int head_dim, int bits);
+// Mean squares per channel of one KV head: of keys around their tile's reference, and of the queries that look at them.
+struct ChannelPower {
+    std::vector<double> key, query;
+};
 
-// Above this a layer takes 8-bit keys. The KL divergence of attention weights grows as noise^2 / 2: ordinary layers lie at 0.1
-// to 0.4 with 4 and 3 bits, layer 0 of Qwen2.5 above 2 (docs/decisions/0004-wide-keys.md).
+// Balance: key channel j is multiplied by w_j, the query's by 1/w_j, before the rotation spreads the coding error evenly. The noise
+// power is then proportional to (sum k_j w_j^2)(sum q_j / w_j^2), least for w_j^4 = q_j / k_j (Cauchy-Schwarz), where it is
+// (sum sqrt(k_j q_j))^2: never more than without. These are log2 w_j, rounded to integers (so that scaling is exact), in [-8, 8],
+// around a mean of 0.
+std::vector<std::int8_t> balance_exponents(const ChannelPower& power);
+
+// Standard deviation of the error of one logit scale * (q . k): after a random rotation the error of a coded key is nearly
+// independent of the query, so var = scale^2 |q|^2 |k|^2 D / head_dim, both norms balanced.
+double logit_noise(double scale, const ChannelPower& power, std::span<const std::int8_t> exponents, int bits);
+
+// Above this a layer takes 8-bit keys. The KL divergence of attention weights grows as noise^2 / 2 (docs/decisions/0004-wide-keys.md).
 inline constexpr double kWideKeyNoise = 1.0;
 
 }  // namespace turboquant

@@ -30,13 +30,14 @@ void store_half(std::uint8_t* bytes, std::uint16_t h) {
     std::memcpy(bytes, &h, 2);
 }
 
-// Least-squares scale <y, c> / <c, c> in binary16; a finite quotient never becomes infinite.
-std::uint16_t least_squares_scale(float dot, float power) {
-    return float_to_half(std::min(dot / power, 65504.0f));
+// In binary16; a finite scale never becomes infinite.
+std::uint16_t kept_scale(Side side, float norm2, float dot, float power) {
+    const float scale = side == Side::key ? std::sqrt(norm2 / power) : norm2 / dot;
+    return float_to_half(std::min(scale, 65504.0f));
 }
 
 // 8 bits: a uniform grid whose end is the largest coordinate.
-void encode_uniform(const Coder& coder, const std::vector<float>& y, std::uint8_t* codes, std::uint16_t* scale) {
+void encode_uniform(const Coder& coder, const std::vector<float>& y, float norm2, std::uint8_t* codes, std::uint16_t* scale) {
     float largest = 0;
     for (float v : y) largest = std::max(largest, std::abs(v));
     const float units = 127.0f / largest;
@@ -48,7 +49,7 @@ void encode_uniform(const Coder& coder, const std::vector<float>& y, std::uint8_
         products[j] = y[j] * rounded;
         power += rounded * rounded;  // integers below 2^24: exact in any order
     }
-    *scale = least_squares_scale(tree_sum(products), power);
+    *scale = kept_scale(coder.side, norm2, tree_sum(products), power);
 }
 
 void encode_codebook(const Coder& coder, const std::vector<float>& y, float norm2, std::uint8_t* codes, std::uint16_t* scale) {
@@ -76,7 +77,7 @@ void encode_codebook(const Coder& coder, const std::vector<float>& y, float norm
         if (score > best_score) {
             best_score = score;
             std::copy(trial.begin(), trial.end(), codes);
-            *scale = least_squares_scale(dot, power);
+            *scale = kept_scale(coder.side, norm2, dot, power);
         }
     }
 }
@@ -102,7 +103,7 @@ void encode(const Coder& coder, const float* x, std::uint8_t* codes, std::uint16
         std::memset(codes, 1 << (coder.bits - 1), coder.head_dim);
         *scale = norm2 == 0 ? 0 : kNanHalf;
     } else if (coder.bits == 8) {
-        encode_uniform(coder, y, codes, scale);
+        encode_uniform(coder, y, norm2, codes, scale);
     } else {
         encode_codebook(coder, y, norm2, codes, scale);
     }
@@ -133,7 +134,8 @@ void tile_reference(int head_dim, const std::uint16_t* const rows[kTileTokens], 
     }
 }
 
-void seal_tile(const Coder& coder, const std::uint16_t* const rows[kTileTokens], std::uint64_t counted, bool centred, std::uint8_t* blob) {
+void seal_tile(const Coder& coder, const std::uint16_t* const rows[kTileTokens], std::uint64_t counted, bool centred, std::uint8_t* blob,
+               Balance balance) {
     const TileLayout layout{coder.side, coder.head_dim, coder.bits};
     std::vector<std::uint16_t> mean(coder.head_dim, 0);
     if (coder.side == Side::key) {
@@ -145,6 +147,7 @@ void seal_tile(const Coder& coder, const std::uint16_t* const rows[kTileTokens],
     for (int t = 0; t < kTileTokens; ++t) {
         for (int j = 0; j < coder.head_dim; ++j) {
             x[j] = counted >> t & 1 ? half_to_float(rows[t][j]) - half_to_float(mean[j]) : 0.0f;
+            if (!balance.empty()) x[j] = std::ldexp(x[j], balance[j]);
         }
         std::uint16_t scale;
         encode(coder, x.data(), codes.data(), &scale);
@@ -153,13 +156,14 @@ void seal_tile(const Coder& coder, const std::uint16_t* const rows[kTileTokens],
     }
 }
 
-void open_row(const Coder& coder, const std::uint8_t* blob, int token, std::uint16_t* row) {
+void open_row(const Coder& coder, const std::uint8_t* blob, int token, std::uint16_t* row, Balance balance) {
     const TileLayout layout{coder.side, coder.head_dim, coder.bits};
     std::vector<std::uint8_t> codes(coder.head_dim);
     for (int j = 0; j < coder.head_dim; ++j) codes[j] = static_cast<std::uint8_t>(tile_get_code(layout, blob, token, j));
     std::vector<float> x(coder.head_dim);
     decode(coder, codes.data(), load_half(blob + layout.scales_offset() + 2 * token), x.data());
     for (int j = 0; j < coder.head_dim; ++j) {
+        if (!balance.empty()) x[j] = std::ldexp(x[j], -balance[j]);
         const float mean = coder.side == Side::key ? half_to_float(load_half(blob + layout.reference_offset() + 2 * j)) : 0.0f;
         row[j] = float_to_half(x[j] + mean);
     }

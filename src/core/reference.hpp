@@ -23,6 +23,15 @@ struct Coder {
 // spec must be valid.
 Coder make_coder(const Spec& spec, Side side);
 
+// Which scale is kept with a vector's codes c. Both make up for the shrinking of least squares, <y,c>/<c,c>: a sum over many
+// coded values keeps its size, and a logit's spread, so that coded and exact cells weigh alike (docs/decisions/0007-scales.md).
+//   keys    norm-matched, |y| / |c|
+//   values  unbiased, <y,y> / <y,c>
+
+// Balance of one KV head's key channels: channel j is multiplied by 2^balance[j] before it is coded, and the query by
+// 2^-balance[j]. Empty: none.
+using Balance = std::span<const std::int8_t>;
+
 // Gains tried per vector; the middle one is 1 and is the only one without gain search.
 inline constexpr int kGains = 9;
 inline constexpr float kGain[kGains] = {0.8f, 0.85f, 0.9f, 0.95f, 1.0f, 1.05f, 1.1f, 1.15f, 1.2f};
@@ -50,10 +59,11 @@ void tile_reference(int head_dim, const std::uint16_t* const rows[kTileTokens], 
 
 // Seals a tile of 64 rows into a simd64 blob: reference, codes, scales. Rows whose bit is not set in `counted` get scale 0.
 // centred: keys only; otherwise the reference is zero.
-void seal_tile(const Coder& coder, const std::uint16_t* const rows[kTileTokens], std::uint64_t counted, bool centred, std::uint8_t* blob);
+void seal_tile(const Coder& coder, const std::uint16_t* const rows[kTileTokens], std::uint64_t counted, bool centred, std::uint8_t* blob,
+               Balance balance = {});
 
 // Row `token` of a blob as binary16 numbers, reference added.
-void open_row(const Coder& coder, const std::uint8_t* blob, int token, std::uint16_t* row);
+void open_row(const Coder& coder, const std::uint8_t* blob, int token, std::uint16_t* row, Balance balance = {});
 
 // What attention does beside the scores; as ggml's FLASH_ATTN_EXT has it.
 struct AttendOptions {

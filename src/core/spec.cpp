@@ -18,6 +18,7 @@ constexpr Spec preset_spec(int key_bits, int value_bits, bool plain = false) {
     spec.value_bits = value_bits;
     if (plain) {
         spec.centred_keys = false;
+        spec.balanced_keys = false;
         spec.sink_tokens = 0;
         spec.tail_tiles = 0;
         spec.wide_keys = false;
@@ -36,8 +37,8 @@ constexpr Preset kPresets[] = {
     {"k6v4", "more precise keys still", preset_spec(6, 4)},
     {"k8v4", "8-bit keys, for models with very large keys", preset_spec(8, 4)},
     {"k8v8", "nearly exact; for finding out whether the cache is to blame", preset_spec(8, 8)},
-    {"k4v4-plain", "k4v4 without reference, sinks and tail: TurboQuant as published", preset_spec(4, 4, true)},
-    {"k3v2-plain", "k3v2 without reference, sinks and tail", preset_spec(3, 2, true)},
+    {"k4v4-plain", "k4v4 without reference, balance, sinks and tail, for comparison", preset_spec(4, 4, true)},
+    {"k3v2-plain", "k3v2 without reference, balance, sinks and tail", preset_spec(3, 2, true)},
 };
 
 template <class Range>
@@ -93,6 +94,9 @@ Status validate(const Spec& spec) {
     if (spec.tail_tiles < 0 || spec.tail_tiles > 64) return not_in("tail_tiles", spec.tail_tiles, "0 to 64");
     if (spec.centred_keys && spec.tail_tiles == 0) {
         return invalid_argument("centred_keys needs tail_tiles of at least 1: a tile's mean is known only when the tile is full");
+    }
+    if (spec.balanced_keys && spec.tail_tiles == 0) {
+        return invalid_argument("balanced_keys needs tail_tiles of at least 1: the balance is known only when there are queries to compare with");
     }
     if (spec.sink_tokens > 0 && spec.tail_tiles == 0) {
         return invalid_argument("sink_tokens needs tail_tiles of at least 1: without a tail every row is coded as it is written");

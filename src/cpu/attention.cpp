@@ -4,6 +4,7 @@
 // tile is unpacked once for all of them. When there are too few groups for the threads, the tiles of each are split, and the
 // thread that finishes a group's last split merges its parts.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -190,6 +191,11 @@ void gather_rows(const Call& call, const ItemPlace& at, int rows, ThreadMemory& 
         if (args.mask) memory.masks[r] = args.mask + at.stream * args.mask_stream_stride + head * args.mask_head_stride + query * args.mask_stride;
     }
     memory.rotated = memory.query;
+    if (const float* inverse = call.keys.balance_of(at.kv_head).inverse) {
+        for (int r = 0; r < rows; ++r) {
+            for (int j = 0; j < d; ++j) memory.rotated[static_cast<std::size_t>(r) * d + j] *= inverse[j];
+        }
+    }
     cpu::kernels().rotate(call.keys.codec.params(), memory.rotated.data(), rows);
     memory.packed.resize(cpu::kernels().packed_words(rows, d));
     cpu::kernels().pack_rows(memory.rotated.data(), rows, d, memory.packed.data(), memory.unit.data());
@@ -264,42 +270,55 @@ void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
     }
 }
 
-// Largest noise over KV heads that coding the keys of the tiles at hand would add to these queries' logits.
-double expected_noise(TileStore::Impl& keys, const AttentionArgs& args, const std::vector<std::size_t>& tiles) {
+// Power of the queries per KV head and channel, summed over the calls until the keys are decided.
+void observe_queries(TileStore::Impl& keys, const AttentionArgs& args) {
     const int d = keys.spec.head_dim, group_size = args.num_heads / keys.shape.num_kv_heads;
-    double worst = 0;
-    for (int kv_head = 0; kv_head < keys.shape.num_kv_heads; ++kv_head) {
-        double key_power = 0, query_power = 0;
-        for (const std::size_t index : tiles) {
-            const auto& tile = keys.tiles[index];
-            const double rms = keys.codec.centred_rms_norm(keys.open_rows(tile) + static_cast<std::size_t>(kv_head) * d, keys.row_numbers(),
-                                                      tile.written & ~keys.sink_mask(index), thread_codec_scratch());
-            key_power += rms * rms / static_cast<double>(tiles.size());
-        }
-        const double count = static_cast<double>(args.num_streams) * group_size * args.num_queries;
+    keys.query_power.resize(keys.row_numbers(), 0.0);
+    for (int head = 0; head < args.num_heads; ++head) {
+        double* power = keys.query_power.data() + static_cast<std::size_t>(head / group_size) * d;
         for (int s = 0; s < args.num_streams; ++s) {
-            for (int g = 0; g < group_size; ++g) {
-                for (int i = 0; i < args.num_queries; ++i) {
-                    const float* q = args.query + s * args.query_stream_stride + (kv_head * group_size + g) * args.query_head_stride + i * args.query_stride;
-                    for (int j = 0; j < d; ++j) query_power += static_cast<double>(q[j]) * q[j] / count;
-                }
+            for (int i = 0; i < args.num_queries; ++i) {
+                const float* q = args.query + s * args.query_stream_stride + head * args.query_head_stride + i * args.query_stride;
+                for (int j = 0; j < d; ++j) power[j] += static_cast<double>(q[j]) * q[j];
             }
         }
-        worst = std::max(worst, logit_noise(args.scale, std::sqrt(query_power), std::sqrt(key_power), d, keys.spec.key_bits));
     }
-    return worst;
+    keys.query_rows += static_cast<double>(args.num_streams) * args.num_queries * group_size;
 }
 
-// The width of the keys is fixed when the first tiles are about to be sealed, with the queries that look at them.
-void decide_key_bits(TileStore::Impl& keys, const AttentionArgs& args) {
-    std::vector<std::size_t> ready;
+// The width of the keys and the balance of their channels are fixed when the first tiles are about to be sealed: from the keys
+// that are there and all queries so far.
+void decide_keys(TileStore::Impl& keys, float scale) {
+    bool ready = false;
+    std::vector<std::size_t> tiles;
     for (const auto& list : keys.newest) {
-        const std::size_t old = list.size() > static_cast<std::size_t>(keys.spec.tail_tiles) ? list.size() - keys.spec.tail_tiles : 0;
-        ready.insert(ready.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(old, 8)));
+        ready |= list.size() > static_cast<std::size_t>(keys.spec.tail_tiles);
+        tiles.insert(tiles.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(list.size(), 16)));
     }
-    if (ready.empty()) return;
-    keys.noise = expected_noise(keys, args, ready);
-    keys.widened = keys.noise > kWideKeyNoise;
+    if (!ready) return;
+    const int d = keys.spec.head_dim;
+    for (int kv_head = 0; kv_head < keys.shape.num_kv_heads; ++kv_head) {
+        ChannelPower power{std::vector<double>(d, 0.0), std::vector<double>(d)};
+        double key_rows = 0;
+        for (const std::size_t index : tiles) {
+            const std::uint64_t counted = keys.tiles[index].written & ~keys.sink_mask(index);
+            key_rows += std::popcount(counted);
+            keys.codec.add_centred_power(keys.open_rows(keys.tiles[index]) + static_cast<std::size_t>(kv_head) * d, keys.row_numbers(), counted,
+                                         power.key.data(), thread_codec_scratch());
+        }
+        for (int j = 0; j < d; ++j) {
+            power.key[j] /= std::max(1.0, key_rows);
+            power.query[j] = keys.query_power[static_cast<std::size_t>(kv_head) * d + j] / std::max(1.0, keys.query_rows);
+        }
+        std::vector<std::int8_t> exponents(d, 0);
+        if (keys.spec.balanced_keys) {
+            exponents = balance_exponents(power);
+            keys.set_balance(kv_head, exponents);
+        }
+        keys.noise = std::max(keys.noise, logit_noise(scale, power, exponents, keys.spec.key_bits));
+    }
+    keys.query_power = {};
+    keys.widened = keys.spec.wide_keys && keys.spec.key_bits < 8 && keys.noise > kWideKeyNoise;
     keys.decide(keys.widened ? 8 : keys.spec.key_bits);
 }
 
@@ -323,7 +342,10 @@ void attend(Worker worker, TileStore& key_store, TileStore& value_store, const A
         for (std::size_t i = 0; i < groups; ++i) shared.finished[i].store(0, std::memory_order_relaxed);
         shared.next_item.store(0, std::memory_order_relaxed);
         shared.zero_row.resize(std::max(keys.spec.head_dim, value_dim), 0);
-        if (!keys.decided) decide_key_bits(keys, args);
+        if (!keys.decided) {
+            observe_queries(keys, args);
+            decide_keys(keys, args.scale);
+        }
         const Call call{keys, values, args, shared};
         const std::size_t needed = partial_floats(call.max_rows(), value_dim) * shared.plan.items;
         if (shared.plan.splits > 1 && shared.partials.size() < needed) shared.partials.resize(needed);

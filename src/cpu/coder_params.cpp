@@ -11,6 +11,7 @@ CoderParams coder_params(const Coder& coder) {
     CoderParams p{};
     p.head_dim = coder.head_dim;
     p.bits = coder.bits;
+    p.norm_matched = coder.side == Side::key;
     p.base = rotation.base;
     p.run = rotation.run;
     p.sign = rotation.sign.data();

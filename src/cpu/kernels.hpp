@@ -16,6 +16,7 @@ inline constexpr int kMaxDim = 576;
 struct CoderParams {
     int head_dim;
     int bits;
+    bool norm_matched;         // the scale kept with the codes: |y| / |c| (keys), else <y,y> / <y,c> (values)
     int base, run;             // head_dim = base * run: Paley and Sylvester factors
     const float* sign;         // [head_dim]
     const float* paley;        // [base][base]

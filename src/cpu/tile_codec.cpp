@@ -80,7 +80,8 @@ void TileCodec::mean_of_wide(std::uint64_t counted, std::uint16_t* mean, CodecSc
     kernels().floats_to_halves(sum, mean, d);
 }
 
-void TileCodec::seal(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, std::uint8_t* blob, CodecScratch& scratch) const {
+void TileCodec::seal(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, BalanceFactors balance,
+                     std::uint8_t* blob, CodecScratch& scratch) const {
     const int d = layout_.head_dim;
     widen(rows, row_stride, counted, scratch);
     if (coder_.side == Side::key) {
@@ -98,6 +99,11 @@ void TileCodec::seal(const std::uint16_t* rows, std::size_t row_stride, std::uin
             }
         }
     }
+    if (balance.forward) {
+        for (int t = 0; t < kTileTokens; ++t) {
+            for (int j = 0; j < d; ++j) scratch.wide[static_cast<std::size_t>(t) * d + j] *= balance.forward[j];
+        }
+    }
     float scales[kTileTokens];
     scratch.codes.resize(static_cast<std::size_t>(kTileTokens) * d);
     kernels().encode(params_, scratch.wide.data(), kTileTokens, scratch.codes.data(), scales);
@@ -105,7 +111,8 @@ void TileCodec::seal(const std::uint16_t* rows, std::size_t row_stride, std::uin
     kernels().floats_to_halves(scales, scales_of(layout_, blob), kTileTokens);
 }
 
-void TileCodec::recode(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, std::uint8_t* blob, CodecScratch& scratch) const {
+void TileCodec::recode(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, BalanceFactors balance, std::uint8_t* blob,
+                       CodecScratch& scratch) const {
     const int d = layout_.head_dim;
     const auto* reference = reinterpret_cast<const std::uint16_t*>(blob + layout_.reference_offset());
     scratch.wide.resize(d);
@@ -115,7 +122,7 @@ void TileCodec::recode(const std::uint16_t* rows, std::size_t row_stride, std::u
     for (; which; which &= which - 1) {
         const int t = std::countr_zero(which);
         kernels().halves_to_floats(rows + t * row_stride, scratch.wide.data(), d);
-        for (int j = 0; j < d; ++j) scratch.wide[j] -= scratch.folded[j];
+        for (int j = 0; j < d; ++j) scratch.wide[j] = (scratch.wide[j] - scratch.folded[j]) * (balance.forward ? balance.forward[j] : 1.0f);
         float scale;
         kernels().encode(params_, scratch.wide.data(), 1, scratch.codes.data(), &scale);
         for (int j = 0; j < d; ++j) tile_set_code(layout_, blob, t, j, scratch.codes[j]);
@@ -123,7 +130,7 @@ void TileCodec::recode(const std::uint16_t* rows, std::size_t row_stride, std::u
     }
 }
 
-void TileCodec::open(const std::uint8_t* blob, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const {
+void TileCodec::open(const std::uint8_t* blob, BalanceFactors balance, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const {
     const int d = layout_.head_dim;
     scratch.wide.resize(static_cast<std::size_t>(kTileTokens) * d);
     scratch.unpacked.resize(static_cast<std::size_t>(kTileTokens) * d * sizeof(float));
@@ -137,28 +144,23 @@ void TileCodec::open(const std::uint8_t* blob, std::uint16_t* rows, std::size_t 
     }
     for (int t = 0; t < kTileTokens; ++t) {
         float* row = scratch.wide.data() + static_cast<std::size_t>(t) * d;
-        for (int j = 0; j < d; ++j) row[j] += scratch.folded[j];
+        for (int j = 0; j < d; ++j) row[j] = row[j] * (balance.inverse ? balance.inverse[j] : 1.0f) + scratch.folded[j];
         kernels().floats_to_halves(row, rows + t * row_stride, d);
     }
 }
 
-double TileCodec::centred_rms_norm(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, CodecScratch& scratch) const {
+void TileCodec::add_centred_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, double* power, CodecScratch& scratch) const {
     const int d = layout_.head_dim, count = std::popcount(counted);
-    if (count == 0) return 0;
     widen(rows, row_stride, counted, scratch);
-    std::vector<double> mean(d, 0.0);
-    double power = 0;
-    for (int t = 0; t < kTileTokens; ++t) {
-        for (int j = 0; j < d; ++j) mean[j] += scratch.wide[static_cast<std::size_t>(t) * d + j] / count;
-    }
-    for (int t = 0; t < kTileTokens; ++t) {
-        if (!(counted >> t & 1)) continue;
-        for (int j = 0; j < d; ++j) {
-            const double x = scratch.wide[static_cast<std::size_t>(t) * d + j] - mean[j];
-            power += x * x;
+    for (int j = 0; j < d && count > 0; ++j) {
+        double sum = 0, squares = 0;
+        for (int t = 0; t < kTileTokens; ++t) {
+            const double x = scratch.wide[static_cast<std::size_t>(t) * d + j];
+            sum += x;
+            squares += x * x;
         }
+        power[j] += std::max(0.0, squares - sum * sum / count);
     }
-    return std::sqrt(power / count);
 }
 
 }  // namespace turboquant::cpu

@@ -9,6 +9,12 @@
 
 namespace turboquant::cpu {
 
+// A balance as factors; both null without one.
+struct BalanceFactors {
+    const float* forward = nullptr;  // [head_dim] 2^balance
+    const float* inverse = nullptr;  // [head_dim] 2^-balance
+};
+
 // Working memory of one thread.
 struct CodecScratch {
     std::vector<float> wide, folded;
@@ -25,16 +31,18 @@ public:
     const Coder& coder() const { return coder_; }
 
     // rows: row 0 of this head; row t is row_stride numbers further each. Rows not in `counted` are coded as zero.
-    void seal(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, std::uint8_t* blob, CodecScratch& scratch) const;
+    void seal(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, BalanceFactors balance, std::uint8_t* blob,
+              CodecScratch& scratch) const;
 
     // Codes the rows in `which` again, against the reference that the blob has.
-    void recode(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, std::uint8_t* blob, CodecScratch& scratch) const;
+    void recode(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, BalanceFactors balance, std::uint8_t* blob,
+                CodecScratch& scratch) const;
 
     // All 64 rows, reference added.
-    void open(const std::uint8_t* blob, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const;
+    void open(const std::uint8_t* blob, BalanceFactors balance, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const;
 
-    // Root mean square over the counted rows of the distance from their mean: what centring leaves of the keys.
-    double centred_rms_norm(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, CodecScratch& scratch) const;
+    // Per channel, the sum over the counted rows of the squared distance from their mean: what centring leaves of the keys.
+    void add_centred_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, double* power, CodecScratch& scratch) const;
 
 private:
     void widen(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, CodecScratch& scratch) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -64,6 +65,24 @@ bool TileStore::Impl::decide(int bits) {
     }
     decided = sealed.reserve(codec.layout().blob_bytes() * shape.num_kv_heads, tiles.size());
     return decided;
+}
+
+void TileStore::Impl::set_balance(int kv_head, const std::vector<std::int8_t>& exponents) {
+    const std::size_t d = spec.head_dim, first = kv_head * d;
+    balance.resize(row_numbers());
+    forward.resize(row_numbers());
+    inverse.resize(row_numbers());
+    for (std::size_t j = 0; j < d; ++j) {
+        balance[first + j] = exponents[j];
+        forward[first + j] = std::ldexp(1.0f, exponents[j]);
+        inverse[first + j] = std::ldexp(1.0f, -exponents[j]);
+    }
+}
+
+cpu::BalanceFactors TileStore::Impl::balance_of(int kv_head) const {
+    if (balance.empty()) return {};
+    const std::size_t first = static_cast<std::size_t>(kv_head) * spec.head_dim;
+    return {forward.data() + first, inverse.data() + first};
 }
 
 void TileStore::Impl::discard(std::size_t index) {
@@ -151,9 +170,9 @@ void TileStore::Impl::seal_part(std::size_t index, int kv_head) {
     // A key tile that has changed by half gets the mean of what it holds now; values have no reference to refresh.
     const bool keep_others = shape.side == CacheSide::values ? tile.dirty != ~0ull : std::popcount(tile.dirty) < kTileTokens / 2;
     if (keep_others) {
-        codec.recode(rows, row_numbers(), tile.dirty & tile.written & ~sinks, blob(tile, kv_head), thread_codec_scratch());
+        codec.recode(rows, row_numbers(), tile.dirty & tile.written & ~sinks, balance_of(kv_head), blob(tile, kv_head), thread_codec_scratch());
     } else {
-        codec.seal(rows, row_numbers(), tile.written & ~sinks, spec.centred_keys, blob(tile, kv_head), thread_codec_scratch());
+        codec.seal(rows, row_numbers(), tile.written & ~sinks, spec.centred_keys, balance_of(kv_head), blob(tile, kv_head), thread_codec_scratch());
     }
 }
 
@@ -183,7 +202,7 @@ void TileStore::Impl::decoded_tile(std::size_t index, std::uint16_t* rows) const
     const Tile& tile = tiles[index];
     const std::size_t row = row_numbers();
     for (int head = 0; head < shape.num_kv_heads; ++head) {
-        codec.open(blob(tile, head), rows + static_cast<std::size_t>(head) * spec.head_dim, row, thread_codec_scratch());
+        codec.open(blob(tile, head), balance_of(head), rows + static_cast<std::size_t>(head) * spec.head_dim, row, thread_codec_scratch());
     }
     for (int t = 0; t < kTileTokens; ++t) {  // a row that was never written is zero, not the reference
         if (!(tile.written >> t & 1)) std::fill_n(rows + t * row, row, std::uint16_t{0});
@@ -205,8 +224,9 @@ Result<std::unique_ptr<TileStore>> TileStore::create(const Spec& spec, const Sto
     auto impl = std::make_unique<Impl>(spec, shape);
     const Status no_addresses(StatusCode::out_of_memory, "the system has no addresses left for a cache of " + std::to_string(impl->num_cells()) + " cells");
     if (!impl->open.reserve(2 * impl->row_numbers() * kTileTokens, impl->tiles.size())) return no_addresses;
-    const bool may_widen = shape.side == CacheSide::keys && spec.wide_keys && spec.key_bits < 8 && spec.tail_tiles > 0;
-    if (!may_widen && !impl->decide(spec_bits(spec, shape))) return no_addresses;
+    // Width and balance of keys wait for the queries that will look at them.
+    const bool waits = shape.side == CacheSide::keys && spec.tail_tiles > 0 && (spec.balanced_keys || (spec.wide_keys && spec.key_bits < 8));
+    if (!waits && !impl->decide(spec_bits(spec, shape))) return no_addresses;
     return std::unique_ptr<TileStore>(new TileStore(std::move(impl)));
 }
 
@@ -251,7 +271,7 @@ void TileStore::write(Worker worker, const float* rows, std::size_t row_stride, 
             const auto& tile = m.tiles[m.tile_index(static_cast<int>(cells[i] / m.shape.cells_per_stream), in_stream / kTileTokens)];
             const std::uint16_t* source = m.direct_rows.data() + i * row + static_cast<std::size_t>(head) * m.spec.head_dim;
             const int t = static_cast<int>(in_stream % kTileTokens);
-            m.codec.recode(source, 0, 1ull << t, m.blob(tile, head), thread_codec_scratch());
+            m.codec.recode(source, 0, 1ull << t, m.balance_of(head), m.blob(tile, head), thread_codec_scratch());
         }
     }
     worker.wait();
@@ -316,7 +336,7 @@ void TileStore::write_rows(std::int64_t first_cell, std::int64_t num_rows, const
         } else {
             for (int head = 0; head < m.shape.num_kv_heads; ++head) {
                 const std::uint16_t* source = rows + i * row + static_cast<std::size_t>(head) * m.spec.head_dim;
-                for (int k = 0; k < run; ++k) m.codec.recode(source + k * row, 0, 1ull << (t + k), m.blob(tile, head), thread_codec_scratch());
+                for (int k = 0; k < run; ++k) m.codec.recode(source + k * row, 0, 1ull << (t + k), m.balance_of(head), m.blob(tile, head), thread_codec_scratch());
             }
         }
         i += run;
@@ -356,6 +376,12 @@ void TileStore::clear() {
     if (m.decided) m.sealed.release_all();
 }
 
+std::span<const std::int8_t> TileStore::balance(int kv_head) const {
+    const Impl& m = *impl_;
+    if (m.balance.empty() || kv_head < 0 || kv_head >= m.shape.num_kv_heads) return {};
+    return {m.balance.data() + static_cast<std::size_t>(kv_head) * m.spec.head_dim, static_cast<std::size_t>(m.spec.head_dim)};
+}
+
 StoreUsage TileStore::usage() const {
     const Impl& m = *impl_;
     StoreUsage usage;
@@ -363,7 +389,7 @@ StoreUsage TileStore::usage() const {
     usage.coded_bytes = m.sealed.used_slots() * m.sealed.slot_bytes();
     usage.exact_bytes = m.open.used_slots() * m.open.slot_bytes() + 2 * m.sink_storage.size();
     usage.resident_bytes = m.open.resident_bytes() + m.sealed.resident_bytes() + 2 * m.sink_storage.size() +
-                           m.tiles.size() * sizeof(Impl::Tile) + sizeof(Impl);
+                           m.tiles.size() * sizeof(Impl::Tile) + 9 * m.balance.size() + sizeof(Impl);
     return usage;
 }
 

@@ -42,6 +42,8 @@ struct TileStore::Impl {
     std::uint64_t sink_mask(std::size_t index) const;  // rows of this tile that are sinks
 
     bool decide(int bits);  // fixes the stored width; until then nothing is sealed. False: no address space
+    void set_balance(int kv_head, const std::vector<std::int8_t>& exponents);
+    cpu::BalanceFactors balance_of(int kv_head) const;
 
     void open_tile(std::size_t index, std::uint64_t about_to_write);
     void discard(std::size_t index);
@@ -59,6 +61,10 @@ struct TileStore::Impl {
     bool decided = false;
     bool widened = false;
     double noise = 0;
+    std::vector<std::int8_t> balance;             // [num_kv_heads][head_dim] exponents; empty without
+    std::vector<float> forward, inverse;          // the same as factors
+    std::vector<double> query_power;              // [num_kv_heads][head_dim] sums of squares seen while undecided
+    double query_rows = 0;                        // rows per KV head in these sums
     std::vector<Tile> tiles;
     std::vector<std::deque<std::size_t>> newest;  // per stream, oldest first
     std::vector<std::size_t> leaving;             // tiles being sealed

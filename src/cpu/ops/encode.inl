@@ -121,9 +121,12 @@ F tree_sum(int dim, Term term) {
     return Isa::load(partial);
 }
 
-F clamp_scale(F scale) { return Isa::min(scale, Isa::set(65504.0f)); }
+F kept_scale(const CoderParams& p, F norm2, F dot, F power) {
+    const F scale = p.norm_matched ? Isa::sqrt(Isa::div(norm2, power)) : Isa::div(norm2, dot);
+    return Isa::min(scale, Isa::set(65504.0f));
+}
 
-void encode_uniform_lanes(const CoderParams& p, const float* y, float* code, F* scale) {
+void encode_uniform_lanes(const CoderParams& p, const float* y, F norm2, float* code, F* scale) {
     F largest = Isa::zero();
     for (int j = 0; j < p.head_dim; ++j) largest = Isa::max(largest, Isa::abs(Isa::load(y + j * L)));
     const F units = Isa::div(Isa::set(127.0f), largest);
@@ -136,7 +139,7 @@ void encode_uniform_lanes(const CoderParams& p, const float* y, float* code, F* 
     }
     const F dot = tree_sum(p.head_dim, [&](int j) { return Isa::mul(Isa::load(y + j * L), Isa::load(code + j * L)); });
     for (int j = 0; j < p.head_dim; ++j) Isa::store(code + j * L, Isa::add(Isa::load(code + j * L), Isa::set(128.0f)));
-    *scale = clamp_scale(Isa::div(dot, power));
+    *scale = kept_scale(p, norm2, dot, power);
 }
 
 template <int kHalf>
@@ -159,7 +162,7 @@ void encode_codebook_lanes(const CoderParams& p, const float* y, F norm2, float*
         const auto better = Isa::gt(Isa::div(Isa::mul(dot, dot), power), best_score);
         best_score = Isa::select(better, Isa::div(Isa::mul(dot, dot), power), best_score);
         best_factor = Isa::select(better, factor, best_factor);
-        best_scale = Isa::select(better, clamp_scale(Isa::div(dot, power)), best_scale);
+        best_scale = Isa::select(better, kept_scale(p, norm2, dot, power), best_scale);
     }
     for (int j = 0; j < p.head_dim; ++j) {
         const F v = Isa::load(y + j * L), scaled = Isa::mul(Isa::abs(v), best_factor);
@@ -186,7 +189,7 @@ void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, 
             case 4: encode_codebook_lanes<8>(p, y, norm2, code, &scale); break;
             case 5: encode_codebook_lanes<16>(p, y, norm2, code, &scale); break;
             case 6: encode_codebook_lanes<32>(p, y, norm2, code, &scale); break;
-            default: encode_uniform_lanes(p, y, code, &scale); break;
+            default: encode_uniform_lanes(p, y, norm2, code, &scale); break;
         }
         Isa::store(norms, norm2);
         Isa::store(block_scales, scale);
