@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "abi.hpp"
 #include "cache_tensor.hpp"
@@ -25,7 +26,9 @@ struct BufferContext {
     std::unordered_map<const ggml_tensor*, std::unique_ptr<CacheTensor>> caches;
 
     ~BufferContext() {
-        if (!caches.empty()) report_held();
+        std::vector<CacheTensor*> held;
+        for (const auto& [root, cache] : caches) held.push_back(cache.get());
+        report_held(held);
         caches.clear();
         if (host) ggml_backend_buffer_free(host);
         if (base) munmap(base, reserved);
@@ -68,7 +71,7 @@ ggml_backend_buffer_t buffer_type_alloc(ggml_backend_buffer_type_t type, size_t 
     auto context = std::make_unique<BufferContext>();
     auto policy = current_policy();
     if (!policy.ok()) {
-        log_line(GGML_LOG_LEVEL_ERROR, "%s", policy.status().message().c_str());
+        report_once(GGML_LOG_LEVEL_ERROR, policy.status().message());
         return nullptr;
     }
     context->policy = policy.value();

@@ -32,7 +32,7 @@ CacheTensor::CacheTensor(ggml_tensor* root, int layer, CacheSide side, const Spe
     : root_(root), layer_(layer), side_(side), wanted_(wanted != nullptr), spec_(wanted ? *wanted : Spec{}) {
     report_created(this);
     if (root->type != GGML_TYPE_F16) {
-        become_plain(std::string("the engine was asked for a ") + ggml_type_name(root->type) + " cache; leave -ctk and -ctv at f16");
+        become_plain("codes take the place of an f16 cache; leave -ctk and -ctv at f16");
     } else if (!wanted_) {
         state_ = State::plain;
     }

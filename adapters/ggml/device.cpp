@@ -8,8 +8,8 @@
 #include "buffer.hpp"
 #include "cache_tensor.hpp"
 #include "graph.hpp"
-#include "log.hpp"
 #include "policy.hpp"
+#include "report.hpp"
 #include "turboquant/cpu.hpp"
 
 namespace turboquant::ggml {
@@ -76,8 +76,11 @@ void device_props(ggml_backend_dev_t dev, ggml_backend_dev_props* props) {
 
 ggml_backend_t device_init_backend(ggml_backend_dev_t dev, const char*) {
     if (auto policy = current_policy(); !policy.ok()) {
-        log_line(GGML_LOG_LEVEL_ERROR, "%s", policy.status().message().c_str());
+        report_once(GGML_LOG_LEVEL_ERROR, policy.status().message());
         return nullptr;
+    }
+    if (const std::string problem = forced_isa_problem(); !problem.empty()) {
+        report_once(GGML_LOG_LEVEL_WARN, problem + "; " + isa_name() + " serves instead (turboquant info lists what there is)");
     }
     ggml_backend_t inner = ggml_backend_dev_init(cpu_device(), nullptr);
     if (!inner) return nullptr;

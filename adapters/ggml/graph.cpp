@@ -141,11 +141,18 @@ NodeUse classify(const ggml_tensor* node) {
 }
 
 void make_plain(const ggml_tensor* node) {
+    const auto is_plain = [](const ggml_tensor* tensor) {
+        const CacheTensor* cache = tensor ? find_cache_tensor(tensor) : nullptr;
+        return cache && cache->state() == CacheTensor::State::plain;
+    };
+    const bool partner_is_plain = node->op == GGML_OP_FLASH_ATTN_EXT && (is_plain(node->src[1]) || is_plain(node->src[2]));
     const auto plain = [&](const ggml_tensor* tensor) {
         CacheTensor* cache = tensor ? find_cache_tensor(tensor) : nullptr;
         if (!cache) return;
         std::string why = std::string("the model reads it with ") + ggml_op_name(node->op);
-        if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+        if (partner_is_plain) {
+            why.clear();
+        } else if (node->op == GGML_OP_FLASH_ATTN_EXT) {
             why = "no codes for attention with key heads of " + std::to_string(node->src[1]->ne[0]) + " and value heads of " + std::to_string(node->src[2]->ne[0]);
         } else if (node->op == GGML_OP_SET_ROWS || node->op == GGML_OP_MUL_MAT) {
             why = "flash attention is off, so that the model does not read whole rows; turn it on with -fa on";
@@ -183,6 +190,7 @@ GraphRunner::GraphRunner(ggml_backend_t inner) : inner_(inner), scratch_(std::ma
 GraphRunner::~GraphRunner() { ggml_backend_free(inner_); }
 
 ggml_status GraphRunner::run(ggml_cgraph* graph) {
+    report_placement();
     bool in_place = false;
     const int num_nodes = ggml_graph_n_nodes(graph);
     // Attention first: it tells the head sizes that the writes before it need.

@@ -18,6 +18,8 @@ namespace {
 
 std::mutex mutex;
 std::vector<CacheTensor*> live;
+std::set<std::string> told_once;          // whole lines
+bool placement_told = false;
 std::set<std::string> told;               // reasons for plain f16
 std::set<const CacheTensor*> decision_told;
 
@@ -58,7 +60,10 @@ void log_line(ggml_log_level level, const char* format, ...) {
 
 void report_created(CacheTensor* tensor) {
     const std::lock_guard lock(mutex);
-    if (live.empty()) told.clear();
+    if (live.empty()) {
+        told.clear();
+        placement_told = false;
+    }
     live.push_back(tensor);
 }
 
@@ -68,10 +73,31 @@ void report_destroyed(CacheTensor* tensor) {
     decision_told.erase(tensor);
 }
 
+void report_once(ggml_log_level level, const std::string& text) {
+    const std::lock_guard lock(mutex);
+    if (told_once.insert(text).second) log_line(level, "%s", text.c_str());
+}
+
 void report_plain(const CacheTensor& tensor, const std::string& why) {
     const std::lock_guard lock(mutex);
-    if (!told.insert(why).second && !verbose()) return;
-    log_line(GGML_LOG_LEVEL_WARN, "%s stays in plain f16%s: %s", tensor.root()->name, verbose() ? "" : " (and others for the same reason)", why.c_str());
+    if (why.empty() || (!told.insert(why).second && !verbose())) return;
+    log_line(GGML_LOG_LEVEL_WARN, "%s stays in plain %s%s: %s", tensor.root()->name, ggml_type_name(tensor.root()->type),
+             verbose() ? "" : " (and others for the same reason)", why.c_str());
+}
+
+// The engine gives its last layers to a device, so that a range that does not begin with layer 0 is what -ngl has left.
+// Layers without attention make gaps.
+void report_placement() {
+    const std::lock_guard lock(mutex);
+    if (placement_told) return;
+    placement_told = true;
+    std::set<int> layers;
+    for (const CacheTensor* tensor : live) layers.insert(tensor->layer());
+    if (layers.empty()) {
+        log_line(GGML_LOG_LEVEL_WARN, "the engine keeps no KV cache on TQ0, so that nothing is compressed; leave out -nkvo and -ngl");
+    } else if (*layers.begin() > 0 && *layers.rbegin() - *layers.begin() + 1 == static_cast<int>(layers.size())) {
+        log_line(GGML_LOG_LEVEL_WARN, "only layers %d to %d keep their cache on TQ0; leave out -ngl to compress all", *layers.begin(), *layers.rbegin());
+    }
 }
 
 void report_progress() {
@@ -89,9 +115,9 @@ void report_progress() {
 }
 
 // (Engines of 2026 hide what libraries log as information; this is what the user came for.)
-void report_held() {
+void report_held(const std::vector<CacheTensor*>& tensors) {
     const std::lock_guard lock(mutex);
-    const tq_ggml_stats sum = sum_of(live);
+    const tq_ggml_stats sum = sum_of(tensors);
     if (sum.packed_tensors == 0 || sum.elements == 0) return;
     log_line(GGML_LOG_LEVEL_WARN, "the cache held %.2f MiB, %.2f bits per value (f16: %.2f MiB); %u tensors in codes, %u in plain f16, %u with 8-bit keys by need",
              static_cast<double>(sum.resident_bytes) / 1048576, 8.0 * static_cast<double>(sum.resident_bytes) / static_cast<double>(sum.elements),

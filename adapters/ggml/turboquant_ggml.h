@@ -3,7 +3,8 @@
  * A program that links the plug-in's objects registers it with ggml_backend_register(tq_ggml_reg()).
  * A program that loaded libggml-turboquant.so finds the other functions by name through
  * ggml_backend_reg_get_proc_address(reg, "tq_ggml_set_policy"), and so on.
- * Nothing here throws, aborts or prints. All functions are thread-safe.
+ * Nothing here throws, aborts or prints. All functions are thread-safe, but tq_ggml_get_stats reads caches: call it while no
+ * context of this process computes.
  */
 #ifndef TURBOQUANT_GGML_H
 #define TURBOQUANT_GGML_H

@@ -34,7 +34,7 @@ void seal(benchmark::State& state, int dim, int bits) {
     std::vector<std::uint8_t> blob(codec.layout().blob_bytes());
     cpu::CodecScratch scratch;
     for (auto _ : state) {
-        codec.seal(rows.data(), dim, ~0ull, true, blob.data(), scratch);
+        codec.seal(rows.data(), dim, ~0ull, true, {}, blob.data(), scratch);
         benchmark::ClobberMemory();
     }
     state.counters["per_vector"] = per(kTileTokens);
@@ -45,9 +45,9 @@ void open(benchmark::State& state, int dim, int bits) {
     std::vector<std::uint16_t> rows = halves(static_cast<std::size_t>(kTileTokens) * dim, 1);
     std::vector<std::uint8_t> blob(codec.layout().blob_bytes());
     cpu::CodecScratch scratch;
-    codec.seal(rows.data(), dim, ~0ull, true, blob.data(), scratch);
+    codec.seal(rows.data(), dim, ~0ull, true, {}, blob.data(), scratch);
     for (auto _ : state) {
-        codec.open(blob.data(), rows.data(), dim, scratch);
+        codec.open(blob.data(), {}, rows.data(), dim, scratch);
         benchmark::ClobberMemory();
     }
     state.counters["per_vector"] = per(kTileTokens);

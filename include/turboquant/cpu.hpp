@@ -17,6 +17,9 @@ struct IsaCandidate {
 // The candidates, fastest first, exactly one of them chosen. TQ_FORCE_ISA is read at the first use of any kernel.
 std::vector<IsaCandidate> explain_isa();
 
+// What is wrong with TQ_FORCE_ISA: empty when it is not set or is served.
+std::string forced_isa_problem();
+
 // The name of the chosen one.
 std::string isa_name();
 

@@ -80,13 +80,11 @@ const Kernels& kernels() { return *choose().row; }
 std::vector<IsaCandidate> explain_isa() {
     std::vector<IsaCandidate> result;
     const char* forced = std::getenv("TQ_FORCE_ISA");
-    bool forced_served = false;
     for (const auto* c = cpu::candidates(); c->name; ++c) {
         IsaCandidate candidate{c->name, c->row != nullptr, c->supported, c == &cpu::choose(), {}};
-        const bool wanted = forced && candidate.name == forced;
-        forced_served |= wanted && candidate.chosen;
         if (candidate.chosen) {
-            candidate.reason = wanted ? "TQ_FORCE_ISA asks for it" : "the fastest that runs here";
+            candidate.reason = forced && candidate.name == forced ? "TQ_FORCE_ISA asks for it" : "the fastest that runs here";
+            if (const std::string problem = forced_isa_problem(); !problem.empty()) candidate.reason += "; " + problem;
         } else if (!candidate.compiled) {
             candidate.reason = "not compiled into this build";
         } else if (!candidate.supported) {
@@ -96,12 +94,13 @@ std::vector<IsaCandidate> explain_isa() {
         }
         result.push_back(candidate);
     }
-    if (forced && !forced_served) {
-        for (IsaCandidate& candidate : result) {
-            if (candidate.chosen) candidate.reason += std::string("; TQ_FORCE_ISA=") + forced + " cannot be served";
-        }
-    }
     return result;
+}
+
+std::string forced_isa_problem() {
+    const char* forced = std::getenv("TQ_FORCE_ISA");
+    if (!forced || isa_name() == forced) return {};
+    return std::string("TQ_FORCE_ISA=") + forced + " cannot be served here";
 }
 
 std::string isa_name() { return cpu::choose().name; }

@@ -96,8 +96,9 @@ struct Isa {
     static constexpr int kPlanes = 2;
     static constexpr int kBytesPerNumber = 1;  // of B
     static constexpr float kPackedMax = 127 * 256 + 127;  // more would round up to a high byte of 128
+    // Of the instruction's own vector type: g++ 12 surrounds it with register copies otherwise.
     struct Dot {
-        __m512i high, low;  // kLanes columns
+        __v16si high, low;  // kLanes columns
     };
 
     // Signed codewords of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
@@ -134,12 +135,13 @@ struct Isa {
         __m512i v;
     };
     static B load_b(const std::uint8_t* b) { return {_mm512_loadu_si512(b)}; }
-    static Dot dot_zero() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
+    static Dot dot_zero() { return {(__v16si)_mm512_setzero_si512(), (__v16si)_mm512_setzero_si512()}; }
     static Dot dot_step(Dot acc, B b, const std::int32_t* a, std::size_t plane_words) {
-        return {_mm512_dpbusd_epi32(acc.high, b.v, _mm512_set1_epi32(a[0])), _mm512_dpbusd_epi32(acc.low, b.v, _mm512_set1_epi32(a[plane_words]))};
+        return {(__v16si)_mm512_dpbusd_epi32((__m512i)acc.high, b.v, _mm512_set1_epi32(a[0])),
+                (__v16si)_mm512_dpbusd_epi32((__m512i)acc.low, b.v, _mm512_set1_epi32(a[plane_words]))};
     }
     static F dot_value(Dot acc, std::int32_t offset) {
-        const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(acc.high, 8), acc.low);
+        const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32((__m512i)acc.high, 8), (__m512i)acc.low);
         return _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_set1_epi32(offset)));
     }
 };
