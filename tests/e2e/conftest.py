@@ -33,12 +33,12 @@ def path_from(variable, default=None):
 
 
 @pytest.fixture(scope="session")
-def engine():
+def engine(tmp_path_factory):
     build = path_from("TQ_BUILD_DIR", ROOT / "build")
     plugin = build / "adapters" / "ggml" / "libggml-turboquant.so"
     if not plugin.exists():
         pytest.fail(f"{plugin} does not exist; run scripts/test, which builds it", pytrace=False)
-    return Engine(path_from("TQ_ENGINE_DIR") / "build" / "bin", plugin)
+    return Engine(path_from("TQ_ENGINE_DIR") / "build" / "bin", plugin, tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="session")

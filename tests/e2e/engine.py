@@ -56,10 +56,18 @@ class Done:
         return self.ours[0]
 
 
+# The engine logs from a thread of its own and does not wait for it at exit: the last lines get lost about every other time, on
+# a busy machine nearly always. Preloaded, this waits a moment after main() is done, while that thread still runs.
+LINGER = "#include <unistd.h>\n__attribute__((destructor)) static void linger(void) { usleep(400000); }\n"
+
+
 class Engine:
-    def __init__(self, binaries, plugin):
+    def __init__(self, binaries, plugin, folder):
         self.binaries = pathlib.Path(binaries)
         self.plugin = pathlib.Path(plugin)
+        self.folder = pathlib.Path(folder)  # where programs leave files
+        self.linger = self.folder / "linger.so"
+        subprocess.run(["cc", "-x", "c", "-shared", "-fPIC", "-o", self.linger, "-"], input=LINGER.encode(), check=True)
 
     def environment(self, preset=None, plugin=True, **variables):
         """preset=None: the stock program, without the plug-in."""
@@ -68,13 +76,16 @@ class Engine:
         if preset is not None:
             clean["GGML_BACKEND_PATH"] = str(self.plugin if plugin is True else plugin)
             clean["TQ_PRESET"] = preset
-        return clean | {name: str(value) for name, value in variables.items()}
+        clean |= {name: str(value) for name, value in variables.items()}
+        clean["LD_PRELOAD"] = ":".join([str(self.linger), *filter(None, [clean.get("LD_PRELOAD")])])
+        return clean
 
     def run(self, program, *arguments, preset=None, plugin=True, timeout=600, **variables):
         command = [str(self.binaries / program), *map(str, arguments)]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, env=self.environment(preset, plugin, **variables)
-        )
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, cwd=self.folder,
+            env=self.environment(preset, plugin, **variables),
+        )  # fmt: skip
         return Done(command, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def complete(self, model, prompt, tokens, *arguments, **keywords):

@@ -33,7 +33,7 @@ def growth(engine, random_model, tmp_path_factory):
             return known[head_dim, preset]
         shape = SHAPES[head_dim]
         text = random.Random(1)
-        arguments = ["-c", CONTEXT, "-np", SEQUENCES, "-kvu", "-b", 128, "-ub", 128, "-cram", 0]
+        arguments = ["-c", CONTEXT, "-np", SEQUENCES, "-kvu", "-t", 1, "-cram", 0]
         with engine.server(tmp_path_factory.mktemp("memory"), random_model(shape), *arguments, preset=preset) as server:
             before = server.resident_bytes()
             for slot in range(SEQUENCES):
