@@ -27,7 +27,7 @@ constexpr Spec preset_spec(int key_bits, int value_bits, bool plain = false) {
 }
 
 constexpr Preset kPresets[] = {
-    {"k4v4", "the default: the quality of an 8-bit cache at half its bytes", preset_spec(4, 4)},
+    {"k4v4", "the default: close to an 8-bit cache at half its bytes", preset_spec(4, 4)},
     {"k4v3", "a little smaller", preset_spec(4, 3)},
     {"k3v3", "between q5_0 and q4_0 in quality, smaller than both", preset_spec(3, 3)},
     {"k4v2", "4-bit keys where values matter little", preset_spec(4, 2)},
