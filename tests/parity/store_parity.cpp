@@ -152,13 +152,20 @@ TEST(Store, RewritingAFewRowsKeepsTheOthers) {
     }
 }
 
-// Another prompt in the same cells: the tile is as if it had never held anything else.
+// Another prompt in the same cells: tiles are as if they had never held anything else, the one with 22 rows too.
 TEST(Store, RewritingWholeTilesForgetsTheOldOnes) {
     const auto store = make_store(spec_with(64, 4), {CacheSide::keys, kHeads, 640, 1}), fresh = make_store(spec_with(64, 4), {CacheSide::keys, kHeads, 640, 1});
-    fill(*store, 0, 640, Fill::batches, 7);
-    fill(*store, 0, 640, Fill::one_batch, 8);
-    fill(*fresh, 0, 640, Fill::one_batch, 8);
-    for (int tile = 0; tile < 8; ++tile) EXPECT_EQ(blob_of(*store, 0, tile, 0), blob_of(*fresh, 0, tile, 0)) << tile;
+    const auto write_prompt = [](TileStore& to, std::uint64_t seed) {
+        write_cells(to, cells_from(0, 150), seed);
+        write_cells(to, cells_from(192, 448), seed);
+    };
+    write_prompt(*store, 7);
+    write_prompt(*store, 8);
+    write_prompt(*fresh, 8);
+    for (int tile = 0; tile < 8; ++tile) {
+        EXPECT_FALSE(blob_of(*fresh, 0, tile, 0).empty());
+        EXPECT_EQ(blob_of(*store, 0, tile, 0), blob_of(*fresh, 0, tile, 0)) << tile;
+    }
     EXPECT_TRUE(same_bits(read_all(*store), read_all(*fresh)));
 }
 
