@@ -54,7 +54,8 @@ struct StoreUsage {
     std::uint64_t elements = 0;        // numbers in cells that have been written
     std::uint64_t resident_bytes = 0;  // pages in memory plus bookkeeping: everything
     std::uint64_t coded_bytes = 0;     // of sealed tiles
-    std::uint64_t exact_bytes = 0;     // of open tiles and sinks
+    std::uint64_t exact_bytes = 0;     // of open tiles, sinks and kept keys
+    std::uint64_t kept_keys = 0;       // keys (per KV head) that stay exact in sealed tiles
 };
 
 class TileStore {
@@ -91,6 +92,9 @@ public:
 
     // The sealed blob of a tile (simd64 layout, docs/format.md) and KV head; empty when the tile is not sealed.
     std::span<const std::uint8_t> sealed_blob(int stream, std::int64_t tile, int kv_head) const;
+
+    // Rows of a sealed tile whose keys stay exact (Spec::kept_keys), as a bit mask; 0 when the tile is not sealed.
+    std::uint64_t kept_rows(int stream, std::int64_t tile, int kv_head) const;
 
     struct Impl;
     Impl& impl() const { return *impl_; }

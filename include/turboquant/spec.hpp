@@ -28,6 +28,7 @@ struct Spec {
     bool centred_keys = true;               // subtract the mean of each tile's keys first
     bool balanced_keys = true;              // scale key channels by powers of two, against the queries' (docs/format.md)
     int sink_tokens = 4;                    // first cells of a stream kept exact, 0..16
+    int kept_keys = 4;                      // at most so many keys of a sealed tile (per KV head) stay exact, 0..16
     int tail_tiles = 2;                     // newest tiles kept exact, the one being filled included; 0 = none
     bool gain_search = true;                // try nine gains per vector and keep the best
     bool wide_keys = true;                  // a layer whose key noise would be too large takes 8-bit keys

@@ -20,6 +20,7 @@ constexpr Spec preset_spec(int key_bits, int value_bits, bool plain = false) {
         spec.centred_keys = false;
         spec.balanced_keys = false;
         spec.sink_tokens = 0;
+        spec.kept_keys = 0;
         spec.tail_tiles = 0;
         spec.wide_keys = false;
     }
@@ -92,6 +93,7 @@ Status validate(const Spec& spec) {
     if (!contains(kBits, spec.value_bits)) return not_in("value_bits", spec.value_bits, join(kBits));
     if (spec.sink_tokens < 0 || spec.sink_tokens > 16) return not_in("sink_tokens", spec.sink_tokens, "0 to 16");
     if (spec.tail_tiles < 0 || spec.tail_tiles > 64) return not_in("tail_tiles", spec.tail_tiles, "0 to 64");
+    if (spec.kept_keys < 0 || spec.kept_keys > 16) return not_in("kept_keys", spec.kept_keys, "0 to 16");
     if (spec.centred_keys && spec.tail_tiles == 0) {
         return invalid_argument("centred_keys needs tail_tiles of at least 1: a tile's mean is known only when the tile is full");
     }
@@ -100,6 +102,9 @@ Status validate(const Spec& spec) {
     }
     if (spec.sink_tokens > 0 && spec.tail_tiles == 0) {
         return invalid_argument("sink_tokens needs tail_tiles of at least 1: without a tail every row is coded as it is written");
+    }
+    if (spec.kept_keys > 0 && spec.tail_tiles == 0) {
+        return invalid_argument("kept_keys needs tail_tiles of at least 1: which keys matter is known only when there are queries that look at them");
     }
     return {};
 }

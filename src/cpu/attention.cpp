@@ -78,6 +78,7 @@ struct AttentionScratch::Impl {
     std::unique_ptr<std::atomic<int>[]> finished;  // [groups] splits done
     std::size_t finished_capacity = 0;
     std::atomic<int> next_item{0};
+    std::vector<float> log_totals;                 // [stream][head][query] of the softmax, when keys are kept
     std::vector<std::uint16_t> zero_row;           // what an empty tile's rows read as
 };
 
@@ -130,6 +131,11 @@ void append_tile(const Call& call, int stream, int kv_head, std::int64_t number,
     };
     fill(k, key_tile, tile.key, tile.key_stride, tile.key_coded);
     fill(v, value_tile, tile.value, tile.value_stride, tile.value_coded);
+    if (tile.key_coded && k.keeps_keys()) {
+        const KeptKeys& kept = k.kept_of(k.tile_index(stream, number), kv_head);
+        tile.kept_rows = kept.rows;
+        tile.kept = kept.numbers.get();
+    }
     const int sinks = number == 0 && (tile.key_coded || tile.value_coded) ? std::min(k.spec.sink_tokens, tile.count) : 0;
     if (sinks > 0) {
         cpu::AttendTile exact = tile;
@@ -263,6 +269,10 @@ void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
             factor = sum.largest[r] == kMinusInfinity ? 0.0f : std::exp(sum.largest[r] - largest);
             total = total * factor + (args.sinks[head] == kMinusInfinity ? 0.0f : std::exp(args.sinks[head] - largest));
         }
+        if (!call.shared.log_totals.empty()) {
+            const std::size_t head_row = static_cast<std::size_t>(at.stream) * args.num_heads + head;
+            call.shared.log_totals[head_row * args.num_queries + query] = std::log(total) + (args.sinks ? std::max(sum.largest[r], args.sinks[head]) : sum.largest[r]);
+        }
         const float inverse = total == 0 ? 0.0f : factor / total;
         float* out = args.out + at.stream * args.out_stream_stride + query * args.out_query_stride + head * args.out_stride;
         const std::size_t first = static_cast<std::size_t>(r) * value_dim;
@@ -315,11 +325,22 @@ void decide_keys(TileStore::Impl& keys, float scale) {
             exponents = balance_exponents(power);
             keys.set_balance(kv_head, exponents);
         }
+        float& balanced_power = keys.balanced_query_power.emplace_back(0.0f);
+        for (int j = 0; j < d; ++j) balanced_power += static_cast<float>(std::ldexp(power.query[j], -2 * exponents[j]) * scale * scale);
         keys.noise = std::max(keys.noise, logit_noise(scale, power, exponents, keys.spec.key_bits));
     }
     keys.query_power = {};
     keys.widened = keys.spec.wide_keys && keys.spec.key_bits < 8 && keys.noise > kWideKeyNoise;
     keys.decide(keys.widened ? 8 : keys.spec.key_bits);
+}
+
+// Brings the trend of the queries up to date; every thread takes some heads.
+void follow_queries(Worker worker, TileStore::Impl& keys, const AttentionArgs& args, const std::vector<float>& log_totals) {
+    for (int i = worker.index; i < args.num_streams * args.num_heads; i += worker.num_threads) {
+        const int stream = i / args.num_heads, head = i % args.num_heads;
+        keys.trend.add(args.first_stream + stream, head, args.query + stream * args.query_stream_stride + head * args.query_head_stride, args.query_stride,
+                       args.num_queries, args.scale, log_totals.data() + static_cast<std::size_t>(i) * args.num_queries);
+    }
 }
 
 }  // namespace
@@ -345,6 +366,11 @@ void attend(Worker worker, TileStore& key_store, TileStore& value_store, const A
         if (!keys.decided) {
             observe_queries(keys, args);
             decide_keys(keys, args.scale);
+        }
+        shared.log_totals.clear();
+        if (keys.keeps_keys()) {
+            if (keys.trend.num_heads() != args.num_heads) keys.trend.reset(keys.shape.num_streams, args.num_heads, keys.spec.head_dim);
+            shared.log_totals.resize(static_cast<std::size_t>(args.num_streams) * args.num_heads * args.num_queries);
         }
         const Call call{keys, values, args, shared};
         const std::size_t needed = partial_floats(call.max_rows(), value_dim) * shared.plan.items;
@@ -376,6 +402,7 @@ void attend(Worker worker, TileStore& key_store, TileStore& value_store, const A
         }
     }
     worker.wait();
+    if (keys.keeps_keys()) follow_queries(worker, keys, args, shared.log_totals);
     key_store.seal(worker);
     value_store.seal(worker);
 }

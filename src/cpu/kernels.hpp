@@ -39,6 +39,8 @@ struct AttendTile {
     int key_stride, value_stride;  // exact: numbers from one row to the next
     int first_cell;                // of the tile, for the mask
     int skip, count;               // rows [skip, count) take part
+    std::uint64_t kept_rows;       // coded keys: rows whose exact numbers are in kept, binary16 [popcount][key_dim]
+    const std::uint16_t* kept;
 };
 
 struct AttendParams {

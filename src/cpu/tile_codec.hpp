@@ -1,6 +1,7 @@
 // One tile of one KV head: 64 binary16 rows <-> a simd64 blob, with the kernels. Bit for bit reference::seal_tile and open_row.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -40,6 +41,10 @@ public:
 
     // All 64 rows, reference added.
     void open(const std::uint8_t* blob, BalanceFactors balance, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const;
+
+    // |balanced distance from the blob's reference|^2 of every row.
+    void distances(const std::uint16_t* rows, std::size_t row_stride, BalanceFactors balance, const std::uint8_t* blob,
+                   std::array<float, kTileTokens>& squared, CodecScratch& scratch) const;
 
     // Per channel, the sum over the counted rows of the squared distance from their mean: what centring leaves of the keys.
     void add_centred_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, double* power, CodecScratch& scratch) const;

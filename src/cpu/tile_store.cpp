@@ -38,6 +38,9 @@ void Team::wait(int num_threads) {
 namespace {
 
 Side coder_side(const StoreShape& shape) { return shape.side == CacheSide::keys ? Side::key : Side::value; }
+constexpr int kMostKeptBits = 5;           // codes of more bits have no error worth the bytes
+constexpr std::size_t kHeapBlockBytes = 16;  // what the allocator adds to a block
+
 int spec_bits(const Spec& spec, const StoreShape& shape) { return shape.side == CacheSide::keys ? spec.key_bits : spec.value_bits; }
 
 }  // namespace
@@ -46,6 +49,7 @@ TileStore::Impl::Impl(const Spec& wanted, const StoreShape& wanted_shape)
     : spec(wanted), shape(wanted_shape), codec(make_coder(wanted, coder_side(wanted_shape))) {
     tiles.resize(static_cast<std::size_t>(tiles_per_stream() * shape.num_streams));
     newest.resize(shape.num_streams);
+    if (keeps_keys()) kept.resize(tiles.size() * shape.num_kv_heads);
     sink_storage.resize(static_cast<std::size_t>(shape.num_streams) * spec.sink_tokens * row_numbers());
 }
 
@@ -85,10 +89,50 @@ cpu::BalanceFactors TileStore::Impl::balance_of(int kv_head) const {
     return {forward.data() + first, inverse.data() + first};
 }
 
+void TileStore::Impl::forget_kept(std::size_t index) {
+    for (int head = 0; head < shape.num_kv_heads && keeps_keys(); ++head) kept_of(index, head) = {};
+}
+
+// Tiles differ much in how many keys deserve it; on average it shall not be more than one, so that the bytes are bounded.
+void TileStore::Impl::limit_kept() {
+    std::size_t sealed_parts = 0, rows = 0;
+    for (const Tile& tile : tiles) sealed_parts += tile.is_sealed() ? shape.num_kv_heads : 0;
+    for (const KeptKeys& one : kept) rows += std::popcount(one.rows);
+    most_kept = rows <= sealed_parts ? spec.kept_keys : std::min(spec.kept_keys, 1);
+}
+
+// Rows that came back from codes are not exact any more, so that only those written since, and those kept before, qualify.
+void TileStore::Impl::choose_kept(std::size_t index, int kv_head) {
+    const Tile& tile = tiles[index];
+    const std::size_t row = row_numbers(), d = spec.head_dim;
+    const std::uint16_t* rows = open_rows(tile) + kv_head * d;
+    KeptKeys& chosen = kept_of(index, kv_head);
+    const std::uint64_t candidates = (tile.dirty | chosen.rows) & tile.written & ~sink_mask(index);
+    chosen = {};
+    if (!trend.any() || balanced_query_power.empty() || codec.coder().bits > kMostKeptBits) return;
+    const int stream = static_cast<int>(index / static_cast<std::size_t>(tiles_per_stream()));
+    const int group = trend.num_heads() / shape.num_kv_heads;
+    std::array<float, kTileTokens> harm;
+    codec.distances(rows, row, balance_of(kv_head), blob(tile, kv_head), harm, thread_codec_scratch());
+    for (int t = 0; t < kTileTokens; ++t) {
+        float log_weight = -INFINITY;
+        for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+            log_weight = std::max(log_weight, trend.log_weight(stream, head, rows + t * row));
+        }
+        harm[t] *= std::exp(std::min(log_weight, 0.0f)) * balanced_query_power[kv_head] / static_cast<float>(d);
+    }
+    chosen.rows = most_harmful(harm, candidates, most_kept);
+    if (chosen.rows == 0) return;
+    chosen.numbers = std::make_unique<std::uint16_t[]>(chosen.bytes(spec.head_dim) / 2);
+    std::uint16_t* out = chosen.numbers.get();
+    for (std::uint64_t left = chosen.rows; left; left &= left - 1, out += d) std::copy_n(rows + std::countr_zero(left) * row, d, out);
+}
+
 void TileStore::Impl::discard(std::size_t index) {
     Tile& tile = tiles[index];
     if (tile.open_slot != kNone) open.release(tile.open_slot);
     if (tile.sealed_slot != kNone) sealed.release(tile.sealed_slot);
+    forget_kept(index);
     tile = {};
 }
 
@@ -102,6 +146,7 @@ void TileStore::Impl::open_tile(std::size_t index, std::uint64_t about_to_write)
         std::memset(open_rows(tile), 0, 2 * row * kTileTokens);
     } else if ((tile.written & ~about_to_write) == 0) {  // nothing of the old content stays
         sealed.release(tile.sealed_slot);
+        forget_kept(index);
         tile.sealed_slot = kNone;
         tile.written = 0;
         std::memset(open_rows(tile), 0, 2 * row * kTileTokens);
@@ -161,6 +206,7 @@ void TileStore::Impl::collect_old_tiles() {
             leaving.push_back(list.front());
         }
     }
+    if (keeps_keys() && !leaving.empty()) limit_kept();
 }
 
 void TileStore::Impl::seal_part(std::size_t index, int kv_head) {
@@ -174,6 +220,7 @@ void TileStore::Impl::seal_part(std::size_t index, int kv_head) {
     } else {
         codec.seal(rows, row_numbers(), tile.written & ~sinks, spec.centred_keys, balance_of(kv_head), blob(tile, kv_head), thread_codec_scratch());
     }
+    if (keeps_keys()) choose_kept(index, kv_head);
 }
 
 void TileStore::Impl::finish_sealing() {
@@ -204,6 +251,13 @@ void TileStore::Impl::decoded_tile(std::size_t index, std::uint16_t* rows) const
     for (int head = 0; head < shape.num_kv_heads; ++head) {
         codec.open(blob(tile, head), balance_of(head), rows + static_cast<std::size_t>(head) * spec.head_dim, row, thread_codec_scratch());
     }
+    for (int head = 0; head < shape.num_kv_heads && keeps_keys(); ++head) {
+        const KeptKeys& exact = kept_of(index, head);
+        const std::uint16_t* from = exact.numbers.get();
+        for (std::uint64_t left = exact.rows; left; left &= left - 1, from += spec.head_dim) {
+            std::copy_n(from, spec.head_dim, rows + std::countr_zero(left) * row + static_cast<std::size_t>(head) * spec.head_dim);
+        }
+    }
     for (int t = 0; t < kTileTokens; ++t) {  // a row that was never written is zero, not the reference
         if (!(tile.written >> t & 1)) std::fill_n(rows + t * row, row, std::uint16_t{0});
     }
@@ -225,7 +279,7 @@ Result<std::unique_ptr<TileStore>> TileStore::create(const Spec& spec, const Sto
     const Status no_addresses(StatusCode::out_of_memory, "the system has no addresses left for a cache of " + std::to_string(impl->num_cells()) + " cells");
     if (!impl->open.reserve(2 * impl->row_numbers() * kTileTokens, impl->tiles.size())) return no_addresses;
     // Width and balance of keys wait for the queries that will look at them.
-    const bool waits = shape.side == CacheSide::keys && spec.tail_tiles > 0 && (spec.balanced_keys || (spec.wide_keys && spec.key_bits < 8));
+    const bool waits = shape.side == CacheSide::keys && spec.tail_tiles > 0 && (spec.balanced_keys || spec.kept_keys > 0 || (spec.wide_keys && spec.key_bits < 8));
     if (!waits && !impl->decide(spec_bits(spec, shape))) return no_addresses;
     return std::unique_ptr<TileStore>(new TileStore(std::move(impl)));
 }
@@ -362,6 +416,9 @@ void TileStore::copy_stream(int from, int to) {
             copy.sealed_slot = m.sealed.take();
             std::memcpy(m.sealed.at(copy.sealed_slot), m.sealed.at(source.sealed_slot), m.sealed.slot_bytes());
         }
+        for (int head = 0; head < m.shape.num_kv_heads && m.keeps_keys(); ++head) {
+            m.kept_of(target, head) = m.kept_of(m.tile_index(from, i), head).copy(m.spec.head_dim);
+        }
     }
     m.newest[to].clear();
     for (const std::size_t index : m.newest[from]) m.newest[to].push_back(m.tile_index(to, static_cast<std::int64_t>(index) - from * per_stream));
@@ -372,6 +429,8 @@ void TileStore::clear() {
     Impl& m = *impl_;
     std::fill(m.tiles.begin(), m.tiles.end(), Impl::Tile{});
     for (auto& list : m.newest) list.clear();
+    for (KeptKeys& one : m.kept) one = {};
+    m.trend = {};
     m.open.release_all();
     if (m.decided) m.sealed.release_all();
 }
@@ -388,9 +447,22 @@ StoreUsage TileStore::usage() const {
     for (const Impl::Tile& tile : m.tiles) usage.elements += std::popcount(tile.written) * m.row_numbers();
     usage.coded_bytes = m.sealed.used_slots() * m.sealed.slot_bytes();
     usage.exact_bytes = m.open.used_slots() * m.open.slot_bytes() + 2 * m.sink_storage.size();
+    std::size_t kept_bytes = 0, blocks = 0;
+    for (const KeptKeys& one : m.kept) {
+        kept_bytes += one.bytes(m.spec.head_dim);
+        blocks += one.rows != 0;
+        usage.kept_keys += std::popcount(one.rows);
+    }
+    usage.exact_bytes += kept_bytes;
     usage.resident_bytes = m.open.resident_bytes() + m.sealed.resident_bytes() + 2 * m.sink_storage.size() +
-                           m.tiles.size() * sizeof(Impl::Tile) + 9 * m.balance.size() + sizeof(Impl);
+                           m.tiles.size() * sizeof(Impl::Tile) + kept_bytes + blocks * kHeapBlockBytes + m.kept.size() * sizeof(KeptKeys) + m.trend.bytes() + 9 * m.balance.size() + sizeof(Impl);
     return usage;
+}
+
+std::uint64_t TileStore::kept_rows(int stream, std::int64_t tile_number, int kv_head) const {
+    const Impl& m = *impl_;
+    if (sealed_blob(stream, tile_number, kv_head).empty() || !m.keeps_keys()) return 0;
+    return m.kept_of(m.tile_index(stream, tile_number), kv_head).rows;
 }
 
 std::span<const std::uint8_t> TileStore::sealed_blob(int stream, std::int64_t tile_number, int kv_head) const {

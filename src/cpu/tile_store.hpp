@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/arena.hpp"
+#include "cpu/kept_keys.hpp"
 #include "cpu/tile_codec.hpp"
 #include "turboquant/cache.hpp"
 
@@ -25,6 +26,7 @@ struct TileStore::Impl {
         std::uint32_t open_slot = kNone;
         std::uint32_t sealed_slot = kNone;
         bool is_open() const { return open_slot != kNone; }
+        bool is_sealed() const { return sealed_slot != kNone && !is_open(); }
         bool is_empty() const { return open_slot == kNone && sealed_slot == kNone; }
     };
 
@@ -49,6 +51,12 @@ struct TileStore::Impl {
     void discard(std::size_t index);
     void touch(std::size_t index);           // among the newest of its stream from now on
     void plan_write(const std::int64_t* cells, int num_rows);
+    bool keeps_keys() const { return shape.side == CacheSide::keys && spec.kept_keys > 0; }
+    KeptKeys& kept_of(std::size_t index, int kv_head) { return kept[index * shape.num_kv_heads + kv_head]; }
+    const KeptKeys& kept_of(std::size_t index, int kv_head) const { return kept[index * shape.num_kv_heads + kv_head]; }
+    void forget_kept(std::size_t index);     // of all heads
+    void choose_kept(std::size_t index, int kv_head);
+    void limit_kept();                       // sets most_kept
     void collect_old_tiles();                // fills `leaving`
     void seal_part(std::size_t index, int kv_head);
     void finish_sealing();                   // gives the open rows of `leaving` back
@@ -65,6 +73,10 @@ struct TileStore::Impl {
     std::vector<float> forward, inverse;          // the same as factors
     std::vector<double> query_power;              // [num_kv_heads][head_dim] sums of squares seen while undecided
     double query_rows = 0;                        // rows per KV head in these sums
+    std::vector<float> balanced_query_power;      // [num_kv_heads] mean |q|^2, scaled and balanced; fixed with the balance
+    QueryTrend trend;                             // when keys are kept
+    std::vector<KeptKeys> kept;                   // [tile][num_kv_heads], when keys are kept
+    int most_kept = 0;                            // per tile and head, of those being sealed
     std::vector<Tile> tiles;
     std::vector<std::deque<std::size_t>> newest;  // per stream, oldest first
     std::vector<std::size_t> leaving;             // tiles being sealed

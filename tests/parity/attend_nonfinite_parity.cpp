@@ -14,7 +14,7 @@ AttendCase the_case() { return {64, 80, 4, 4, kTokens, 2, 4, 1, 1, true, 31}; }
 Stores stores_with(int cell, float key_number, float value_number) {
     const AttendCase c = the_case();
     Spec spec;
-    spec.wide_keys = spec.balanced_keys = false;
+    spec.wide_keys = spec.balanced_keys = false, spec.kept_keys = 0;
     Stores stores = filled_stores({c.key_dim, c.value_dim, 4, 4, 0, 2, 4, 1, 1, true, 31}, Fill::batches, spec);
     stores.keys = make_store(stores.keys->spec(), {CacheSide::keys, 1, kTokens, 1});
     stores.values = make_store(stores.values->spec(), {CacheSide::values, 1, kTokens, 1});

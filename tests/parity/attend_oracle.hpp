@@ -48,7 +48,8 @@ inline Decoded decoded(const TileStore& store) {
             const std::int64_t in_stream = cell % shape.cells_per_stream, t = in_stream % kTileTokens;
             const std::size_t at = cell * heads + head;
             const auto blob = store.sealed_blob(static_cast<int>(cell / shape.cells_per_stream), in_stream / kTileTokens, static_cast<int>(head));
-            if (!blob.empty() && in_stream >= store.spec().sink_tokens) {
+            const bool kept = store.kept_rows(static_cast<int>(cell / shape.cells_per_stream), in_stream / kTileTokens, static_cast<int>(head)) >> t & 1;
+            if (!blob.empty() && in_stream >= store.spec().sink_tokens && !kept) {
                 std::vector<std::uint8_t> codes(d);
                 for (std::size_t j = 0; j < d; ++j) codes[j] = static_cast<std::uint8_t>(tile_get_code(layout, blob.data(), static_cast<int>(t), static_cast<int>(j)));
                 std::uint16_t scale;

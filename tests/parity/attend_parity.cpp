@@ -15,6 +15,7 @@ void expect_parity(const AttendCase& c, Fill how, Masks masks, bool undecided, i
     SCOPED_TRACE(text_of(c) + ", fill " + std::to_string(static_cast<int>(how)) + ", masks " + std::to_string(static_cast<int>(masks)));
     Spec spec;
     spec.wide_keys = spec.balanced_keys = undecided;
+    if (!undecided) spec.kept_keys = 0;
     const Stores stores = filled_stores(c, how, spec);
     const Problem problem(c, *stores.keys, *stores.values, masks);
     AttentionScratch scratch;

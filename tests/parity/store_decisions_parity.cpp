@@ -18,7 +18,7 @@ std::unique_ptr<TileStore> decided_store(float deviation, bool allowed) {
     Spec spec;
     spec.head_dim = 64;
     spec.wide_keys = allowed;
-    spec.balanced_keys = false;
+    spec.balanced_keys = false, spec.kept_keys = 0;
     Stores stores{make_store(spec, {CacheSide::keys, 1, 200, 1}), make_store(spec, {CacheSide::values, 1, 200, 1})};
     std::vector<float> keys = gaussian(200 * 64, 1, 0.0f, deviation);
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] += 30.0f * static_cast<float>(i % 64 == 7);  // a common bias does not count
@@ -63,7 +63,7 @@ TEST(WideKeys, AClearedStoreKeepsItsWidth) {
 Stores balanced_stores(const AttendCase& c, bool balanced) {
     Spec spec;
     spec.wide_keys = false;
-    spec.balanced_keys = balanced;
+    spec.balanced_keys = balanced, spec.kept_keys = 0;
     Stores stores = filled_stores(c, Fill::batches, spec);
     EXPECT_EQ(stores.keys->sealed_blob(0, 0, 0).empty(), balanced) << "keys wait for the queries";
     const Problem problem(c, *stores.keys, *stores.values);

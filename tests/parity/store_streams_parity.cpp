@@ -13,7 +13,7 @@ std::vector<std::uint16_t> rows_of(const TileStore& store, std::int64_t first, s
 TEST(Streams, ACopyHasTheSameCodesAndALifeOfItsOwn) {
     Spec spec;
     spec.head_dim = 64;
-    spec.wide_keys = spec.balanced_keys = false;
+    spec.wide_keys = spec.balanced_keys = false, spec.kept_keys = 0;
     const auto store = make_store(spec, {CacheSide::keys, 2, 300, 3});
     fill(*store, 300, 280, Fill::batches, 3);
     fill(*store, 600, 100, Fill::batches, 4);  // what the copy replaces
@@ -38,7 +38,7 @@ TEST(Streams, ACopyHasTheSameCodesAndALifeOfItsOwn) {
 
 TEST(Streams, ClearingGivesEverythingBack) {
     Spec spec;
-    spec.wide_keys = spec.balanced_keys = false;
+    spec.wide_keys = spec.balanced_keys = false, spec.kept_keys = 0;
     const auto store = make_store(spec, {CacheSide::keys, 2, 4096, 1});
     const StoreUsage empty = store->usage();
     fill(*store, 0, 700, Fill::one_batch, 3);
@@ -139,7 +139,8 @@ void expect_bits_per_value(const char* preset, int dim, int heads, double most) 
         EXPECT_EQ(usage.elements, 16384 * row);
         const TileLayout layout{store == keys.get() ? Side::key : Side::value, dim, store == keys.get() ? spec.key_bits : spec.value_bits};
         EXPECT_EQ(usage.coded_bytes, 254u * heads * layout.blob_bytes());
-        EXPECT_EQ(usage.exact_bytes, 2 * (2 * 64 + 4) * row);
+        EXPECT_EQ(usage.exact_bytes, 2 * (2 * 64 + 4) * row + 2 * dim * usage.kept_keys);
+        EXPECT_LE(usage.kept_keys, 256u * heads + 4 * 8 * heads) << "one per tile, and what the last batch had more";
         EXPECT_GE(usage.resident_bytes, usage.coded_bytes + usage.exact_bytes);
         bytes += static_cast<double>(usage.resident_bytes);
         numbers += static_cast<double>(usage.elements);

@@ -35,6 +35,7 @@ RC_GTEST_PROP(Spec, WhatValidatesCanBeUsed, ()) {
     spec.key_bits = often(supported_bits(), -1, 10);
     spec.value_bits = often(supported_bits(), -1, 10);
     spec.sink_tokens = *rc::gen::inRange(-1, 18);
+    spec.kept_keys = *rc::gen::inRange(-1, 18);
     spec.tail_tiles = *rc::gen::inRange(-1, 66);
     spec.centred_keys = *rc::gen::arbitrary<bool>();
     spec.balanced_keys = *rc::gen::arbitrary<bool>();

@@ -26,10 +26,12 @@ TEST(Spec, MessagesNameTheFieldTheValueAndTheChoices) {
     EXPECT_EQ(message_of({.key_bits = 7}), "key_bits is 7; supported: 2, 3, 4, 5, 6, 8");
     EXPECT_EQ(message_of({.value_bits = -1}), "value_bits is -1; supported: 2, 3, 4, 5, 6, 8");
     EXPECT_EQ(message_of({.sink_tokens = 17}), "sink_tokens is 17; supported: 0 to 16");
+    EXPECT_EQ(message_of({.kept_keys = 17}), "kept_keys is 17; supported: 0 to 16");
     EXPECT_EQ(message_of({.tail_tiles = -1}), "tail_tiles is -1; supported: 0 to 64");
-    for (const Spec& spec : {Spec{.centred_keys = true, .balanced_keys = false, .sink_tokens = 0, .tail_tiles = 0},
-                             Spec{.centred_keys = false, .balanced_keys = true, .sink_tokens = 0, .tail_tiles = 0},
-                             Spec{.centred_keys = false, .balanced_keys = false, .sink_tokens = 4, .tail_tiles = 0}}) {
+    for (const Spec& spec : {Spec{.centred_keys = true, .balanced_keys = false, .sink_tokens = 0, .kept_keys = 0, .tail_tiles = 0},
+                             Spec{.centred_keys = false, .balanced_keys = true, .sink_tokens = 0, .kept_keys = 0, .tail_tiles = 0},
+                             Spec{.centred_keys = false, .balanced_keys = false, .sink_tokens = 4, .kept_keys = 0, .tail_tiles = 0},
+                             Spec{.centred_keys = false, .balanced_keys = false, .sink_tokens = 0, .kept_keys = 1, .tail_tiles = 0}}) {
         EXPECT_NE(message_of(spec).find("needs tail_tiles of at least 1"), std::string::npos);
     }
 }
@@ -60,6 +62,7 @@ TEST(Spec, PlainPresetsAreThePublishedMethod) {
     EXPECT_FALSE(plain.value().spec.centred_keys);
     EXPECT_FALSE(plain.value().spec.balanced_keys);
     EXPECT_EQ(plain.value().spec.sink_tokens, 0);
+    EXPECT_EQ(plain.value().spec.kept_keys, 0);
     EXPECT_EQ(plain.value().spec.tail_tiles, 0);
 }
 

@@ -186,6 +186,15 @@ void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& 
         const F scale = Isa::mul(Isa::set(p.query_unit[r]), Isa::load(s.scales + n));
         Isa::store(s.scores + r * kTile + n, Isa::fma(value, scale, Isa::set(s.offset[r])));
     });
+    const std::uint16_t* kept = tile.kept;
+    for (std::uint64_t left = tile.kept_rows; left; left &= left - 1, kept += d) {
+        halves_to_floats(kept, s.wide, d);
+        for (int r = 0; r < p.rows; ++r) {
+            F sum = Isa::zero();
+            for (int j = 0; j < d; j += L) sum = Isa::fma(Isa::load(p.query + r * d + j), Isa::load(s.wide + j), sum);
+            s.scores[r * kTile + __builtin_ctzll(left)] = Isa::reduce_add(sum);
+        }
+    }
 }
 
 // binary16 rows -> wide [kTile][dim]; rows outside [skip, count) are zero. Whether all numbers are finite.
