@@ -6,6 +6,7 @@ those of our caches need the real plug-in, which `turboquant info` reports.
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,16 @@ def test_info_json():
     assert [name for name, result in presets.items() if result["default"]] == ["k4v4"]
     at_128 = presets["k4v4"]["code_bits_at_head_dim"]["128"]
     assert 4 < at_128["mean"] < presets["k4v4"]["code_bits_at_head_dim"]["64"]["mean"] < 4.6
+
+
+def test_the_readme_lists_the_presets_as_they_are():
+    readme = pathlib.Path(__file__).resolve().parents[2].joinpath("README.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:6]] for line in readme.splitlines() if line.startswith("| `k")]
+    expected = []
+    for result in INFO["results"]:
+        bits = [f"{result['code_bits_at_head_dim'][dim]['mean']:.3f}".rstrip("0") for dim in ("64", "128")]
+        expected.append([f"`{result['preset']}`", str(result["key_bits"]), str(result["value_bits"]), *bits])
+    assert rows == expected
 
 
 def test_info_text_names_every_preset_and_variable():

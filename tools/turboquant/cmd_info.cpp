@@ -63,6 +63,7 @@ Json preset_results() {
                            {"key_bits", preset.spec.key_bits},
                            {"value_bits", preset.spec.value_bits},
                            {"sink_tokens", preset.spec.sink_tokens},
+                           {"kept_keys", preset.spec.kept_keys},
                            {"tail_tiles", preset.spec.tail_tiles},
                            {"code_bits_at_head_dim", std::move(bits)}});
     }
