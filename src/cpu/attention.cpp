@@ -306,6 +306,7 @@ void decide_keys(TileStore::Impl& keys, float scale) {
         tiles.insert(tiles.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(list.size(), 16)));
     }
     if (!ready) return;
+    keys.balanced_query_power.clear();
     const int d = keys.spec.head_dim;
     for (int kv_head = 0; kv_head < keys.shape.num_kv_heads; ++kv_head) {
         ChannelPower power{std::vector<double>(d, 0.0), std::vector<double>(d)};

@@ -5,8 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "core/half.hpp"
-
 namespace turboquant {
 
 std::size_t KeptKeys::bytes(int head_dim) const { return 2 * static_cast<std::size_t>(std::popcount(rows)) * head_dim; }
@@ -47,12 +45,12 @@ void QueryTrend::add(int stream, int head, const float* query, std::size_t query
     }
 }
 
-float QueryTrend::log_weight(int stream, int head, const std::uint16_t* key) const {
+float QueryTrend::log_weight(int stream, int head, const float* key) const {
     const std::size_t pair = static_cast<std::size_t>(stream) * num_heads_ + head;
     if (pair >= weight_.size() || weight_[pair] == 0) return -std::numeric_limits<float>::infinity();
     const float* sum = sum_.data() + pair * head_dim_;
     float dot = 0;
-    for (int j = 0; j < head_dim_; ++j) dot += sum[j] * half_to_float(key[j]);
+    for (int j = 0; j < head_dim_; ++j) dot += sum[j] * key[j];
     return (dot - log_total_[pair]) / weight_[pair];
 }
 

@@ -33,7 +33,7 @@ public:
     void add(int stream, int head, const float* query, std::size_t query_stride, int num_queries, float scale, const float* log_totals);
 
     // -infinity before the first query.
-    float log_weight(int stream, int head, const std::uint16_t* key) const;
+    float log_weight(int stream, int head, const float* key) const;
 
     std::size_t bytes() const { return 4 * (sum_.size() + log_total_.size() + weight_.size()); }
     int num_heads() const { return num_heads_; }

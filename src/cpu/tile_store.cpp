@@ -113,11 +113,13 @@ void TileStore::Impl::choose_kept(std::size_t index, int kv_head) {
     const int stream = static_cast<int>(index / static_cast<std::size_t>(tiles_per_stream()));
     const int group = trend.num_heads() / shape.num_kv_heads;
     std::array<float, kTileTokens> harm;
-    codec.distances(rows, row, balance_of(kv_head), blob(tile, kv_head), harm, thread_codec_scratch());
+    cpu::CodecScratch& scratch = thread_codec_scratch();
+    codec.distances(rows, row, balance_of(kv_head), blob(tile, kv_head), harm, scratch);
     for (int t = 0; t < kTileTokens; ++t) {
+        kernels().halves_to_floats(rows + t * row, scratch.wide.data(), d);
         float log_weight = -INFINITY;
         for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-            log_weight = std::max(log_weight, trend.log_weight(stream, head, rows + t * row));
+            log_weight = std::max(log_weight, trend.log_weight(stream, head, scratch.wide.data()));
         }
         harm[t] *= std::exp(std::min(log_weight, 0.0f)) * balanced_query_power[kv_head] / static_cast<float>(d);
     }

@@ -22,6 +22,12 @@ inline std::unique_ptr<TileStore> make_store(const Spec& spec, const StoreShape&
     return made.ok() ? std::move(made.value()) : nullptr;
 }
 
+inline std::vector<std::uint16_t> rows_of(const TileStore& store, std::int64_t first, std::int64_t num) {
+    std::vector<std::uint16_t> rows(static_cast<std::size_t>(num) * store.shape().num_kv_heads * store.spec().head_dim);
+    store.read_rows(first, num, rows.data());
+    return rows;
+}
+
 // What is written to a cell: per head a mean that all cells share (which references take out) and noise of the cell's own. Rows
 // without a mean are even noise.
 inline std::vector<float> row_of(std::int64_t cell, int heads, int dim, float mean_deviation, std::uint64_t seed) {

@@ -175,7 +175,7 @@ TEST(KeptKeys, ACopiedStreamHasItsOwn) {
 
 TEST(QueryTrend, IsTheMeanLogWeightAndFades) {
     QueryTrend trend;
-    const std::uint16_t key[2] = {float_to_half(2.0f), float_to_half(-1.0f)};
+    const float key[2] = {2.0f, -1.0f};
     trend.reset(2, 3, 2);
     EXPECT_EQ(trend.log_weight(1, 2, key), -INFINITY);
     const float q[] = {1, 2, 9, 3, 4, 9};

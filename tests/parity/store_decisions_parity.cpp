@@ -4,12 +4,6 @@
 namespace turboquant::parity {
 namespace {
 
-std::vector<std::uint16_t> rows_of(const TileStore& store, std::int64_t first, std::int64_t num) {
-    std::vector<std::uint16_t> rows(static_cast<std::size_t>(num) * store.shape().num_kv_heads * store.spec().head_dim);
-    store.read_rows(first, num, rows.data());
-    return rows;
-}
-
 // --- wide keys ---
 
 // What attention decides for keys whose distance from their mean is `deviation` per coordinate, after 200 cells of 64 dims.

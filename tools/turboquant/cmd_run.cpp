@@ -86,7 +86,9 @@ Result<Generation> run_one(Engine& engine, const CacheChoice& cache, const RunOp
     session_options.context = context_size(model.value(), options, tokens.value().size());
     auto session = Session::open(engine, cache, session_options);
     if (!session.ok()) return session.status();
-    return generate(*session.value(), tokens.value(), options.limit, options.sampling, on_piece);
+    auto made = generate(*session.value(), tokens.value(), options.limit, options.sampling, on_piece);
+    on_piece("\n");  // before the session ends and the plug-in reports
+    return made;
 }
 
 // Index of the first token that differs, or nothing when the shorter is the beginning of the longer and both are equally long.
@@ -165,7 +167,6 @@ int run(const RunOptions& options) {
             fmt::print("{}", piece);
             std::fflush(stdout);
         });
-        if (shown && result.ok()) fmt::print("\n");
         if (!result.ok()) return fail(result.status());
         made.push_back(std::move(result.value()));
         if (!made.back().remark.empty()) note(made.back().remark);
