@@ -46,8 +46,11 @@ void QueryTrend::add(int stream, int head, const float* query, std::size_t query
 }
 
 float QueryTrend::log_weight(int stream, int head, const float* key) const {
-    const std::size_t pair = static_cast<std::size_t>(stream) * num_heads_ + head;
-    if (pair >= weight_.size() || weight_[pair] == 0) return -std::numeric_limits<float>::infinity();
+    std::size_t pair = static_cast<std::size_t>(stream) * num_heads_ + head;
+    for (std::size_t other = head; weight_[pair] == 0 && other < weight_.size(); other += num_heads_) {
+        if (weight_[other] > 0) pair = other;
+    }
+    if (weight_[pair] == 0) return -std::numeric_limits<float>::infinity();
     const float* sum = sum_.data() + pair * head_dim_;
     float dot = 0;
     for (int j = 0; j < head_dim_; ++j) dot += sum[j] * key[j];

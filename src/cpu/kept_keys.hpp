@@ -32,7 +32,8 @@ public:
     // of their denominators. Rows that saw nothing (-infinity) do not count.
     void add(int stream, int head, const float* query, std::size_t query_stride, int num_queries, float scale, const float* log_totals);
 
-    // -infinity before the first query.
+    // A stream that has had no queries yet, such as one that a saved state goes into, borrows another one's; -infinity before the
+    // first query of all.
     float log_weight(int stream, int head, const float* key) const;
 
     std::size_t bytes() const { return 4 * (sum_.size() + log_total_.size() + weight_.size()); }

@@ -12,6 +12,7 @@ import pytest
 
 from engine import held, lines_of_ours
 
+KEPT_KEYS = 4  # per tile and KV head at most: Spec::kept_keys
 LAYOUTS = [pytest.param("-no-kvu", id="a stream per slot"), pytest.param("-kvu", id="one stream")]
 
 
@@ -89,7 +90,7 @@ def root_mean_square(array, axis):
 def test_saving_and_restoring_keeps_all_codes(server):
     """A state holds decoded numbers. Where the tiles lie alike, writing them again makes the very same codes.
 
-    What may move: the last bit of a scale, and a tile's key reference, which is computed anew (all decoded keys of the
+    What may move: the last bit of a scale, which keys stay exact (the queries of then and now decide), and a tile's key reference, which is computed anew (all decoded keys of the
     tile together, by .01 of their spread). In one stream the slot's cells follow another slot's, so that no tile holds
     the same keys as before: they are coded a second time, with a second rounding.
     """
@@ -107,8 +108,9 @@ def test_saving_and_restoring_keeps_all_codes(server):
         moved = after - before
         assert (root_mean_square(moved, axis=(1, 2)) < (0.02 if server.streams > 1 else 0.15) * spread).all()
         if server.streams > 1:
-            moved_apart = moved - moved.mean(axis=1, keepdims=True)
-            assert (root_mean_square(moved_apart, axis=(1, 2)) < 0.005 * spread).all()
+            moved_apart = root_mean_square(moved - numpy.median(moved, axis=1, keepdims=True), axis=2)
+            coded = numpy.sort(moved_apart, axis=1)[:, :-KEPT_KEYS]  # kept ones do not move with the reference
+            assert (root_mean_square(coded, axis=1) < 0.005 * spread).all()
 
 
 def test_a_shared_prefix_is_not_computed_again(server):

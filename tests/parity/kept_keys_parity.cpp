@@ -182,7 +182,8 @@ TEST(QueryTrend, IsTheMeanLogWeightAndFades) {
     const float log_totals[] = {0.5f, 1.5f};
     trend.add(1, 2, q, 3, 2, 0.5f, log_totals);  // logits 0 and 1
     EXPECT_NEAR(trend.log_weight(1, 2, key), 0.5f - 1.0f, 1e-6f);
-    EXPECT_EQ(trend.log_weight(0, 2, key), -INFINITY);
+    EXPECT_EQ(trend.log_weight(0, 2, key), trend.log_weight(1, 2, key)) << "a stream without queries borrows another's";
+    EXPECT_EQ(trend.log_weight(0, 1, key), -INFINITY) << "but not another head's";
     const float hidden[] = {-INFINITY, -INFINITY};
     trend.add(1, 2, q, 3, 2, 0.5f, hidden);
     EXPECT_NEAR(trend.log_weight(1, 2, key), -0.5f, 1e-6f) << "queries that see nothing say nothing";
