@@ -49,6 +49,9 @@ private:
 // would cause, in units of twice the codes' relative distortion. Decision 0009 has the measurements behind the number.
 inline constexpr float kKeptKeyHarm = 0.05f;
 
+// Codes of more bits have no error that is worth a key's bytes.
+inline constexpr int kMostKeptBits = 5;
+
 // The rows among `candidates` worth keeping, at most max_rows: those with the largest harm.
 std::uint64_t most_harmful(const std::array<float, kTileTokens>& harm, std::uint64_t candidates, int max_rows);
 

@@ -149,17 +149,17 @@ void TileCodec::open(const std::uint8_t* blob, BalanceFactors balance, std::uint
     }
 }
 
-void TileCodec::distances(const std::uint16_t* rows, std::size_t row_stride, BalanceFactors balance, const std::uint8_t* blob,
+void TileCodec::distances(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, BalanceFactors balance, const std::uint8_t* blob,
                           std::array<float, kTileTokens>& squared, CodecScratch& scratch) const {
     const int d = layout_.head_dim;
-    scratch.wide.resize(d);
+    widen(rows, row_stride, counted, scratch);
     scratch.folded.resize(d);
     kernels().halves_to_floats(reinterpret_cast<const std::uint16_t*>(blob + layout_.reference_offset()), scratch.folded.data(), d);
     for (int t = 0; t < kTileTokens; ++t) {
-        kernels().halves_to_floats(rows + t * row_stride, scratch.wide.data(), d);
+        const float* row = scratch.wide.data() + static_cast<std::size_t>(t) * d;
         squared[t] = 0;
         for (int j = 0; j < d; ++j) {
-            const float x = (scratch.wide[j] - scratch.folded[j]) * (balance.forward ? balance.forward[j] : 1.0f);
+            const float x = (row[j] - scratch.folded[j]) * (balance.forward ? balance.forward[j] : 1.0f);
             squared[t] += x * x;
         }
     }

@@ -42,8 +42,8 @@ public:
     // All 64 rows, reference added.
     void open(const std::uint8_t* blob, BalanceFactors balance, std::uint16_t* rows, std::size_t row_stride, CodecScratch& scratch) const;
 
-    // |balanced distance from the blob's reference|^2 of every row.
-    void distances(const std::uint16_t* rows, std::size_t row_stride, BalanceFactors balance, const std::uint8_t* blob,
+    // |balanced distance from the blob's reference|^2 of the counted rows. Leaves the rows themselves, as floats, in scratch.wide.
+    void distances(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, BalanceFactors balance, const std::uint8_t* blob,
                    std::array<float, kTileTokens>& squared, CodecScratch& scratch) const;
 
     // Per channel, the sum over the counted rows of the squared distance from their mean: what centring leaves of the keys.

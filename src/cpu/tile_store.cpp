@@ -37,10 +37,9 @@ void Team::wait(int num_threads) {
 
 namespace {
 
-Side coder_side(const StoreShape& shape) { return shape.side == CacheSide::keys ? Side::key : Side::value; }
-constexpr int kMostKeptBits = 5;           // codes of more bits have no error worth the bytes
 constexpr std::size_t kHeapBlockBytes = 16;  // what the allocator adds to a block
 
+Side coder_side(const StoreShape& shape) { return shape.side == CacheSide::keys ? Side::key : Side::value; }
 int spec_bits(const Spec& spec, const StoreShape& shape) { return shape.side == CacheSide::keys ? spec.key_bits : spec.value_bits; }
 
 }  // namespace
@@ -109,17 +108,16 @@ void TileStore::Impl::choose_kept(std::size_t index, int kv_head) {
     KeptKeys& chosen = kept_of(index, kv_head);
     const std::uint64_t candidates = (tile.dirty | chosen.rows) & tile.written & ~sink_mask(index);
     chosen = {};
-    if (!trend.any() || balanced_query_power.empty() || codec.coder().bits > kMostKeptBits) return;
+    if (!trend.any() || balanced_query_power.empty()) return;
     const int stream = static_cast<int>(index / static_cast<std::size_t>(tiles_per_stream()));
     const int group = trend.num_heads() / shape.num_kv_heads;
     std::array<float, kTileTokens> harm;
     cpu::CodecScratch& scratch = thread_codec_scratch();
-    codec.distances(rows, row, balance_of(kv_head), blob(tile, kv_head), harm, scratch);
+    codec.distances(rows, row, candidates, balance_of(kv_head), blob(tile, kv_head), harm, scratch);
     for (int t = 0; t < kTileTokens; ++t) {
-        kernels().halves_to_floats(rows + t * row, scratch.wide.data(), d);
         float log_weight = -INFINITY;
         for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-            log_weight = std::max(log_weight, trend.log_weight(stream, head, scratch.wide.data()));
+            log_weight = std::max(log_weight, trend.log_weight(stream, head, scratch.wide.data() + t * d));
         }
         harm[t] *= std::exp(std::min(log_weight, 0.0f)) * balanced_query_power[kv_head] / static_cast<float>(d);
     }
@@ -281,7 +279,7 @@ Result<std::unique_ptr<TileStore>> TileStore::create(const Spec& spec, const Sto
     const Status no_addresses(StatusCode::out_of_memory, "the system has no addresses left for a cache of " + std::to_string(impl->num_cells()) + " cells");
     if (!impl->open.reserve(2 * impl->row_numbers() * kTileTokens, impl->tiles.size())) return no_addresses;
     // Width and balance of keys wait for the queries that will look at them.
-    const bool waits = shape.side == CacheSide::keys && spec.tail_tiles > 0 && (spec.balanced_keys || spec.kept_keys > 0 || (spec.wide_keys && spec.key_bits < 8));
+    const bool waits = shape.side == CacheSide::keys && spec.tail_tiles > 0 && (spec.balanced_keys || impl->keeps_keys() || (spec.wide_keys && spec.key_bits < 8));
     if (!waits && !impl->decide(spec_bits(spec, shape))) return no_addresses;
     return std::unique_ptr<TileStore>(new TileStore(std::move(impl)));
 }
@@ -457,7 +455,8 @@ StoreUsage TileStore::usage() const {
     }
     usage.exact_bytes += kept_bytes;
     usage.resident_bytes = m.open.resident_bytes() + m.sealed.resident_bytes() + 2 * m.sink_storage.size() +
-                           m.tiles.size() * sizeof(Impl::Tile) + kept_bytes + blocks * kHeapBlockBytes + m.kept.size() * sizeof(KeptKeys) + m.trend.bytes() + 9 * m.balance.size() + sizeof(Impl);
+                           m.tiles.size() * sizeof(Impl::Tile) + kept_bytes + blocks * kHeapBlockBytes + m.kept.size() * sizeof(KeptKeys) +
+                           m.trend.bytes() + 9 * m.balance.size() + sizeof(Impl);
     return usage;
 }
 

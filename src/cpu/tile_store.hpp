@@ -51,7 +51,7 @@ struct TileStore::Impl {
     void discard(std::size_t index);
     void touch(std::size_t index);           // among the newest of its stream from now on
     void plan_write(const std::int64_t* cells, int num_rows);
-    bool keeps_keys() const { return shape.side == CacheSide::keys && spec.kept_keys > 0; }
+    bool keeps_keys() const { return shape.side == CacheSide::keys && spec.kept_keys > 0 && codec.coder().bits <= kMostKeptBits; }
     KeptKeys& kept_of(std::size_t index, int kv_head) { return kept[index * shape.num_kv_heads + kv_head]; }
     const KeptKeys& kept_of(std::size_t index, int kv_head) const { return kept[index * shape.num_kv_heads + kv_head]; }
     void forget_kept(std::size_t index);     // of all heads

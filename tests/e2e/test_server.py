@@ -90,8 +90,8 @@ def root_mean_square(array, axis):
 def test_saving_and_restoring_keeps_all_codes(server):
     """A state holds decoded numbers. Where the tiles lie alike, writing them again makes the very same codes.
 
-    What may move: the last bit of a scale, which keys stay exact (the queries of then and now decide), and a tile's key reference, which is computed anew (all decoded keys of the
-    tile together, by .01 of their spread). In one stream the slot's cells follow another slot's, so that no tile holds
+    What may move: the last bit of a scale, which keys stay exact (the queries of then and now decide), and a tile's key
+    reference, which is computed anew (all decoded keys of the tile together, by .01 of their spread). In one stream the slot's cells follow another slot's, so that no tile holds
     the same keys as before: they are coded a second time, with a second rounding.
     """
     server.complete(counting(600), 1, slot=0, cache_prompt=False)
