@@ -81,6 +81,9 @@ const int registered = [] {
                 Spec spec = find_preset(name).value().spec;
                 spec.head_dim = dim;
                 benchmark::RegisterBenchmark(("decode" + what + "/" + name).c_str(), decode, spec, group_size, 1);
+                if (spec.value_bits > 4) continue;
+                spec.trellis_codes = false;
+                benchmark::RegisterBenchmark(("decode" + what + "/" + name + "-scalar-codes").c_str(), decode, spec, group_size, 1);
             }
         }
         Spec spec;

@@ -7,15 +7,16 @@
 namespace turboquant::bench {
 namespace {
 
-Coder coder_of(int dim, int bits) {
+Coder coder_of(int dim, int bits, bool trellis = true) {
     Spec spec;
+    spec.trellis_codes = trellis;
     spec.head_dim = dim;
     spec.key_bits = bits;
     return make_coder(spec, Side::key);
 }
 
-void encode(benchmark::State& state, int dim, int bits) {
-    const Coder coder = coder_of(dim, bits);
+void encode(benchmark::State& state, int dim, int bits, bool trellis) {
+    const Coder coder = coder_of(dim, bits, trellis);
     const cpu::CoderParams params = cpu::coder_params(coder);
     const std::vector<float> x = normals(static_cast<std::size_t>(kTileTokens) * dim, 1);
     std::vector<std::uint8_t> codes(x.size());
@@ -57,7 +58,8 @@ const int registered = [] {
     for (const int dim : {64, 80, 128}) {
         for (const int bits : {2, 3, 4, 8}) {
             const std::string what = "/d" + std::to_string(dim) + "/" + std::to_string(bits) + "bit";
-            benchmark::RegisterBenchmark(("encode" + what).c_str(), encode, dim, bits);
+            benchmark::RegisterBenchmark(("encode" + what).c_str(), encode, dim, bits, true);
+            if (bits <= 4) benchmark::RegisterBenchmark(("encode" + what + "-scalar-codes").c_str(), encode, dim, bits, false);
             benchmark::RegisterBenchmark(("seal" + what).c_str(), seal, dim, bits);
             benchmark::RegisterBenchmark(("open" + what).c_str(), open, dim, bits);
         }

@@ -30,7 +30,8 @@ struct Spec {
     int sink_tokens = 4;                    // first cells of a stream kept exact, 0..16
     int kept_keys = 4;                      // at most so many keys of a sealed tile (per KV head) stay exact, 0..16
     int tail_tiles = 2;                     // newest tiles kept exact, the one being filled included; 0 = none
-    bool gain_search = true;                // try nine gains per vector and keep the best
+    bool gain_search = true;                // try several gains per vector and keep the best
+    bool trellis_codes = true;              // codes of 2 to 4 bits follow a trellis (docs/format.md), which is worth .25 bit
     bool wide_keys = true;                  // a layer whose key noise would be too large takes 8-bit keys
 
     bool operator==(const Spec&) const = default;

@@ -11,7 +11,7 @@
 namespace turboquant {
 
 Coder make_coder(const Spec& spec, Side side) {
-    return {spec.head_dim, side == Side::key ? spec.key_bits : spec.value_bits, spec.gain_search, side,
+    return {spec.head_dim, side == Side::key ? spec.key_bits : spec.value_bits, spec.gain_search, spec.trellis_codes, side,
             rotation_tables(spec.head_dim, spec.rotation, spec.seed, side)};
 }
 
@@ -82,6 +82,39 @@ void encode_codebook(const Coder& coder, const std::vector<float>& y, float norm
     }
 }
 
+// The gain whose best path comes nearest to the vector.
+void encode_trellis(const Coder& coder, const std::vector<float>& y, float norm2, std::uint8_t* codes, std::uint16_t* scale) {
+    const TrellisBook& book = trellis_book(coder.bits);
+    const int d = coder.head_dim;
+    const float units = book.alpha / std::sqrt(norm2 / static_cast<float>(d));
+    std::vector<float> scaled(d);
+    std::vector<std::uint8_t> index(d), best(d);
+    float least = INFINITY;
+    const int first = coder.gain_search ? 0 : kTrellisGains / 2, last = coder.gain_search ? kTrellisGains : kTrellisGains / 2 + 1;
+    for (int g = first; g < last; ++g) {
+        const float factor = kTrellisGain[g] * units;
+        for (int n = 0; n < d; ++n) scaled[n] = y[trellis_dim(coder.side, d, n)] * factor;
+        const float error = best_path(book, scaled.data(), d, index.data()) / (kTrellisGain[g] * kTrellisGain[g]);
+        if (g == first || error < least) {
+            least = error;
+            best = index;
+        }
+    }
+    std::vector<float> products(d);
+    float power = 0;
+    int u1 = 0, u2 = 0;
+    for (int n = 0; n < d; ++n) {
+        const int j = trellis_dim(coder.side, d, n), level = book.level[best[n]];
+        products[j] = y[j] * static_cast<float>(level);
+        power += static_cast<float>(level * level);  // integers below 2^24: exact in any order
+        const int code = best[n] >> 1 ^ u2;          // undoes 2 * (code ^ u2) + u1
+        codes[j] = static_cast<std::uint8_t>(code);
+        u2 = u1;
+        u1 = code & 1;
+    }
+    *scale = kept_scale(coder.side, norm2, tree_sum(products), power);
+}
+
 }  // namespace
 
 float tree_sum(std::span<const float> terms) {
@@ -104,14 +137,32 @@ void encode(const Coder& coder, const float* x, std::uint8_t* codes, std::uint16
         *scale = norm2 == 0 ? 0 : kNanHalf;
     } else if (coder.bits == 8) {
         encode_uniform(coder, y, norm2, codes, scale);
+    } else if (coder.follows_trellis()) {
+        encode_trellis(coder, y, norm2, codes, scale);
     } else {
         encode_codebook(coder, y, norm2, codes, scale);
     }
 }
 
+void codewords(const Coder& coder, const std::uint8_t* codes, std::int8_t* codeword) {
+    if (!coder.follows_trellis()) {
+        for (int j = 0; j < coder.head_dim; ++j) codeword[j] = static_cast<std::int8_t>(codeword_of(coder.bits, codes[j]));
+        return;
+    }
+    int u1 = 0, u2 = 0;
+    for (int n = 0; n < coder.head_dim; ++n) {
+        const int j = trellis_dim(coder.side, coder.head_dim, n);
+        codeword[j] = static_cast<std::int8_t>(trellis_book(coder.bits).codeword(codes[j], u1, u2));
+        u2 = u1;
+        u1 = codes[j] & 1;
+    }
+}
+
 void decode_rotated(const Coder& coder, const std::uint8_t* codes, std::uint16_t scale, float* y) {
     const float s = half_to_float(scale);
-    for (int j = 0; j < coder.head_dim; ++j) y[j] = s * static_cast<float>(codeword_of(coder.bits, codes[j]));
+    std::vector<std::int8_t> codeword(coder.head_dim);
+    codewords(coder, codes, codeword.data());
+    for (int j = 0; j < coder.head_dim; ++j) y[j] = s * static_cast<float>(codeword[j]);
 }
 
 void decode(const Coder& coder, const std::uint8_t* codes, std::uint16_t scale, float* x) {

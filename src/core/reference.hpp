@@ -8,6 +8,7 @@
 
 #include "core/layout.hpp"
 #include "core/rotation.hpp"
+#include "core/trellis.hpp"
 
 namespace turboquant {
 
@@ -16,8 +17,11 @@ struct Coder {
     int head_dim = 0;
     int bits = 0;
     bool gain_search = true;
+    bool trellis_codes = false;  // as in Spec; see follows_trellis()
     Side side = Side::key;
     std::shared_ptr<const RotationTables> rotation;
+
+    bool follows_trellis() const { return trellis_codes && bits <= kMaxTrellisBits; }
 };
 
 // spec must be valid.
@@ -46,6 +50,9 @@ float tree_sum(std::span<const float> terms);
 // A zero vector has scale 0; a vector with a non-finite number (or one whose squares overflow, far beyond binary16) has
 // a NaN scale; codes are then the middle code.
 void encode(const Coder& coder, const float* x, std::uint8_t* codes, std::uint16_t* scale);
+
+// What the codes stand for, before the scale: codeword [head_dim].
+void codewords(const Coder& coder, const std::uint8_t* codes, std::int8_t* codeword);
 
 // In rotated space: y[j] = scale * codeword.
 void decode_rotated(const Coder& coder, const std::uint8_t* codes, std::uint16_t scale, float* y);

@@ -17,6 +17,7 @@ constexpr Spec preset_spec(int key_bits, int value_bits, bool plain = false) {
     spec.key_bits = key_bits;
     spec.value_bits = value_bits;
     if (plain) {
+        spec.trellis_codes = false;
         spec.centred_keys = false;
         spec.balanced_keys = false;
         spec.sink_tokens = 0;

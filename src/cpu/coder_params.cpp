@@ -18,7 +18,18 @@ CoderParams coder_params(const Coder& coder) {
     p.paley = rotation.paley.data();
     p.dense = rotation.kind == Rotation::haar ? rotation.dense.data() : nullptr;
     p.norm = rotation.norm;
-    if (coder.bits != 8) {
+    p.trellis = coder.follows_trellis();
+    if (p.trellis) {
+        const TrellisBook& book = trellis_book(coder.bits);
+        p.alpha = book.alpha;
+        for (int i = 0; i < book.num_levels(); ++i) {
+            const int code = i / 2, u1 = i % 2;  // with u2 taken out of the code
+            p.codeword[code / 4 % 2 * (coder.bits == 3 ? 8 : 0) + u1 * (coder.bits == 4 ? 16 : 4) + (coder.bits == 4 ? code : code % 4)] = book.level[i];
+            p.subset_level[i % 4][i / 4] = book.level[i];
+            if (i >= 4) p.subset_threshold[i % 4][i / 4] = book.threshold(i % 4, i / 4);
+            for (int u = 0; u < 2; ++u) p.trellis_code[256 * u + book.level[i] + 128] = static_cast<std::uint8_t>(i / 4 * 2 + u);
+        }
+    } else if (coder.bits != 8) {
         const Codebook& book = codebook(coder.bits);
         p.half = book.half;
         p.alpha = book.alpha;
@@ -26,8 +37,9 @@ CoderParams coder_params(const Coder& coder) {
         std::copy(std::begin(book.threshold), std::end(book.threshold), p.threshold);
         std::copy(std::begin(book.codeword), std::end(book.codeword), p.codeword);
     }
-    p.num_gains = coder.gain_search ? kGains : 1;
-    for (int g = 0; g < p.num_gains; ++g) p.gain[g] = kGain[coder.gain_search ? g : kGains / 2];
+    const std::span<const float> gains = p.trellis ? std::span<const float>(kTrellisGain) : std::span<const float>(kGain);
+    p.num_gains = coder.gain_search ? static_cast<int>(gains.size()) : 1;
+    for (int g = 0; g < p.num_gains; ++g) p.gain[g] = coder.gain_search ? gains[g] : 1.0f;
     return p;
 }
 

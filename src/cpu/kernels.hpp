@@ -26,9 +26,13 @@ struct CoderParams {
     float alpha;
     float level[32];           // positive codewords
     float threshold[32];
-    std::int8_t codeword[64];  // by code
+    std::int8_t codeword[64];  // by code; along a trellis by [code's third bit of 3][u1][rest of code ^ u2]
     int num_gains;
     float gain[9];
+    bool trellis;                    // core/trellis.hpp; then level and threshold above are not used but these:
+    float subset_level[4][8];        // [subset][k] ascending
+    float subset_threshold[4][8];    // [subset][k], k > 0: from here on level k is nearest
+    std::uint8_t trellis_code[512];  // by 256 * u + level + 128
 };
 
 // One tile of one KV head as attention sees it.

@@ -156,6 +156,10 @@ TEST(Golden, EncodedVectors) {
         for (int bits : supported_bits()) {
             Spec spec = testing::spec_of(d, bits);
             const std::string at = std::to_string(d) + "/" + std::to_string(bits);
+            for (const auto& [name, side] : kSides) {
+                if (bits <= kMaxTrellisBits) compare(make_coder(spec, side), at + "/trellis-" + name);
+            }
+            spec.trellis_codes = false;
             for (const auto& [name, side] : kSides) compare(make_coder(spec, side), at + "/" + name);
             spec.gain_search = false;
             if (file.has(at + "/one-gain/codes")) compare(make_coder(spec, Side::key), at + "/one-gain");
@@ -175,13 +179,15 @@ TEST(Golden, SealedTiles) {
             const std::string at = std::to_string(d) + "/" + std::to_string(bits);
             if (!file.has(at + "/counted")) continue;
             const std::uint64_t counted = file.get<std::uint64_t>(at + "/counted")[0];
-            for (const std::string name : {"key", "balanced-key", "plain-key", "value"}) {
+            for (const std::string name : {"key", "balanced-key", "plain-key", "value", "trellis-key", "trellis-value"}) {
                 if (!file.has(at + "/" + name + "/blob")) continue;
-                const Coder coder = make_coder(testing::spec_of(d, bits), name == "value" ? Side::value : Side::key);
+                Spec spec = testing::spec_of(d, bits);
+                spec.trellis_codes = name.starts_with("trellis");
+                const Coder coder = make_coder(spec, name.ends_with("value") ? Side::value : Side::key);
                 std::vector<std::uint8_t> blob(TileLayout{coder.side, d, bits}.blob_bytes(), 0xcc);
                 std::vector<std::int8_t> balance;
                 if (name == "balanced-key") balance = file.get<std::int8_t>(at + "/balance");
-                reference::seal_tile(coder, tile.rows, counted, name == "key" || name == "balanced-key", blob.data(), balance);
+                reference::seal_tile(coder, tile.rows, counted, name.ends_with("key") && name != "plain-key", blob.data(), balance);
                 EXPECT_TRUE(same_bits(blob, file.get<std::uint8_t>(at + "/" + name + "/blob"))) << at << " " << name;
                 if (!file.has(at + "/" + name + "/opened")) continue;
                 std::vector<std::uint16_t> opened(tile.numbers.size());

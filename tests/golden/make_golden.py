@@ -20,6 +20,7 @@ except ImportError:
     sys.exit(77)
 
 import records
+import trellis
 
 DATA = pathlib.Path(__file__).parent / "data"
 SEED = 0x54515F76315F0001  # Spec's default
@@ -28,6 +29,7 @@ SIDES = {"key": KEY, "value": VALUE}
 HEAD_DIMS = (64, 80, 96, 112, 128, 192, 256, 576)
 BITS = (2, 3, 4, 5, 6, 8)
 TOKENS = 64
+LANES = {KEY: 4, VALUE: 16}  # of the layout simd64: how far apart neighbours of the trellis are
 F32, F16 = np.float32, np.float16
 GAINS = np.array([0.80, 0.85, 0.90, 0.95, 1.00, 1.05, 1.10, 1.15, 1.20], F32)
 
@@ -265,7 +267,7 @@ def kept_scale(norm2, dot, power, side):
     return np.minimum(scale, F32(65504)).astype(F16).view(np.uint16)
 
 
-def encode(x, bits, side, gain_search=True):
+def encode(x, bits, side, gain_search=True, along_trellis=False):
     """x [num, head_dim] binary32 -> codes [num, head_dim] uint8, scales [num] binary16 bits."""
     y = rotate(x.astype(F32), side)
     codes = np.full(y.shape, 2 ** (bits - 1), np.uint8)
@@ -282,6 +284,10 @@ def encode(x, bits, side, gain_search=True):
             rounded = np.rint(np.clip(row * units, F32(-127), F32(127)))
             codes[i] = (rounded + F32(128)).astype(np.uint8)
             scales[i] = kept_scale(norm2, tree_sum(row * rounded), F32((rounded.astype(np.int64) ** 2).sum()), side)
+            continue
+        if along_trellis:
+            codes[i], level = trellis.encode(row, norm2, bits, LANES[side])
+            scales[i] = kept_scale(norm2, tree_sum(row * level), F32((level.astype(np.int64) ** 2).sum()), side)
             continue
         book = BOOKS[bits]
         half = len(book.levels)
@@ -307,8 +313,9 @@ def codewords(codes, bits):
     return np.concatenate([-levels[::-1], levels])[codes]
 
 
-def decode(codes, scales, bits, side):
-    return unrotate(scales.view(F16).astype(F32)[:, None] * codewords(codes, bits), side)
+def decode(codes, scales, bits, side, along_trellis=False):
+    levels = trellis.codewords(codes, bits, LANES[side]) if along_trellis else codewords(codes, bits)
+    return unrotate(scales.view(F16).astype(F32)[:, None] * levels, side)
 
 
 # --- layouts ---
@@ -339,7 +346,7 @@ def pack_tile(codes, bits, side):
     return np.concatenate(planes, axis=1).reshape(-1)
 
 
-def seal(rows, counted, bits, side, centred, balance=None):
+def seal(rows, counted, bits, side, centred, balance=None, along_trellis=False):
     """rows [64, head_dim] binary16 -> (blob bytes, codes, scales, reference)."""
     used = np.array([counted >> t & 1 for t in range(TOKENS)], bool)
     numbers = np.where(used[:, None], rows.astype(F32), F32(0))
@@ -350,15 +357,15 @@ def seal(rows, counted, bits, side, centred, balance=None):
     x = np.where(used[:, None], numbers - mean.astype(F32), F32(0))
     if balance is not None:
         x = np.ldexp(x, balance.astype(np.int32))
-    codes, scales = encode(x, bits, side)
+    codes, scales = encode(x, bits, side, along_trellis=along_trellis)
     parts = [pack_tile(codes, bits, side), scales.view(np.uint8)]
     if side == KEY:
         parts.append(mean.view(np.uint8))
     return np.concatenate(parts), codes, scales, mean
 
 
-def open_tile(codes, scales, mean, bits, side, balance=None):
-    x = decode(codes, scales, bits, side)
+def open_tile(codes, scales, mean, bits, side, balance=None, along_trellis=False):
+    x = decode(codes, scales, bits, side, along_trellis)
     if balance is not None:
         x = np.ldexp(x, -balance.astype(np.int32))
     return (x + mean.astype(F32)).astype(F16)
@@ -422,6 +429,10 @@ def make_encoded(put):
                 codes, scales = encode(x, bits, side)
                 put(f"{d}/{bits}/{name}/codes", codes)
                 put(f"{d}/{bits}/{name}/scales", scales)
+                if bits in trellis.TABLES:
+                    codes, scales = encode(x, bits, side, along_trellis=True)
+                    put(f"{d}/{bits}/trellis-{name}/codes", codes)
+                    put(f"{d}/{bits}/trellis-{name}/scales", scales)
             if d in (80, 128) and bits < 8:
                 codes, scales = encode(x, bits, KEY, gain_search=False)
                 put(f"{d}/{bits}/one-gain/codes", codes)
@@ -438,14 +449,15 @@ def make_tiles(put):
         balance = np.array([word(5, 5, j) % 17 - 8 for j in range(d)], np.int8)
         if bits == 4:
             put(f"{d}/{bits}/balance", balance)
-        for name, side, centred, exponents in (("key", KEY, True, None), ("balanced-key", KEY, True, balance),
-                                               ("plain-key", KEY, False, None), ("value", VALUE, False, None)):
-            if name in ("balanced-key", "plain-key") and bits != 4:
+        for name, side, centred, exponents, along_trellis in (("key", KEY, True, None, False), ("balanced-key", KEY, True, balance, False),
+                                                        ("plain-key", KEY, False, None, False), ("value", VALUE, False, None, False),
+                                                        ("trellis-key", KEY, True, None, True), ("trellis-value", VALUE, False, None, True)):
+            if name in ("balanced-key", "plain-key") and bits != 4 or along_trellis and bits not in trellis.TABLES:
                 continue
-            blob, codes, scales, mean = seal(tile_rows(d), counted, bits, side, centred, exponents)
+            blob, codes, scales, mean = seal(tile_rows(d), counted, bits, side, centred, exponents, along_trellis)
             put(f"{d}/{bits}/{name}/blob", blob)
             if d == 64 and bits in (3, 4):
-                put(f"{d}/{bits}/{name}/opened", open_tile(codes, scales, mean, bits, side, exponents).view(np.uint16))
+                put(f"{d}/{bits}/{name}/opened", open_tile(codes, scales, mean, bits, side, exponents, along_trellis).view(np.uint16))
 
 
 def make_row_records(put):

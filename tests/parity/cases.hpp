@@ -67,6 +67,7 @@ struct AttendCase {
     int kv_heads = 1, streams = 1;
     bool centred = true;
     std::uint64_t seed = 0;
+    bool trellis = true;
 };
 
 // Every head_dim with every width, the other numbers taking turns; then every number of tokens with every number of queries.
@@ -83,6 +84,10 @@ inline std::vector<AttendCase> attend_cases() {
             if (dim == 576) c.value_dim = turn(supported_head_dims(), 3);  // keys wider than values, as in latent attention
             if (dim > 128) c.queries = std::min(c.queries, 22);           // the oracle is slow
             c.seed = ++i;
+            cases.push_back(c);
+            if (std::min(c.key_bits, c.value_bits) > kMaxTrellisBits) continue;
+            c.trellis = false;
+            c.queries = std::min(c.queries, 2);
             cases.push_back(c);
         }
     }

@@ -6,11 +6,17 @@
 namespace turboquant::parity {
 namespace {
 
-Coder coder_of(int dim, int bits, bool gain_search = true, Rotation rotation = Rotation::hadamard) {
+Coder coder_of(int dim, int bits, bool gain_search = true, Rotation rotation = Rotation::hadamard, bool trellis = true) {
     Spec spec = testing::spec_of(dim, bits);
+    spec.trellis_codes = trellis;
     spec.gain_search = gain_search;
     spec.rotation = rotation;
     return make_coder(spec, bits % 2 ? Side::value : Side::key);
+}
+
+Coder other_side(Coder coder) {
+    coder.side = coder.side == Side::key ? Side::value : Side::key;
+    return coder;
 }
 
 void expect_same_codes(const Coder& coder, int num, std::uint64_t seed) {
@@ -34,7 +40,11 @@ TEST(Encode, CodesAndScalesAtEveryDimAndWidth) {
     for (const int dim : supported_head_dims()) {
         for (const int bits : supported_bits()) {
             SCOPED_TRACE(::testing::Message() << "head_dim " << dim << ", " << bits << " bits");
-            expect_same_codes(coder_of(dim, bits), 2 * static_cast<int>(std::size(kInputs)) + 1, dim + bits);
+            constexpr int kNum = 2 * static_cast<int>(std::size(kInputs)) + 1;
+            expect_same_codes(coder_of(dim, bits), kNum, dim + bits);
+            if (bits > kMaxTrellisBits) continue;
+            expect_same_codes(other_side(coder_of(dim, bits)), kNum, dim + bits + 1);  // another order
+            expect_same_codes(coder_of(dim, bits, true, Rotation::hadamard, false), kNum, dim + bits + 2);
         }
     }
 }

@@ -92,6 +92,7 @@ inline Stores filled_stores(const AttendCase& c, Fill how, const Spec& base = {}
     spec.key_bits = c.key_bits;
     spec.value_bits = c.value_bits;
     spec.centred_keys = c.centred;
+    spec.trellis_codes = c.trellis;
     StoreShape shape{CacheSide::keys, c.kv_heads, c.tokens + 37, c.streams};
     Stores stores;
     spec.head_dim = c.key_dim;

@@ -35,6 +35,7 @@ struct Head {
 double measured_noise(const Head& head, double scale, const std::vector<std::int8_t>& exponents, int bits) {
     Spec spec = testing::spec_of(kDim, bits);
     spec.gain_search = false;
+    spec.trellis_codes = false;  // the estimate is that of plain codes
     const Coder coder = make_coder(spec, Side::key);
     double squares = 0;
     std::vector<float> key(kDim), decoded(kDim);

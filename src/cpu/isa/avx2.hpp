@@ -88,15 +88,37 @@ struct Isa {
         for (auto& v : b.v) v = _mm256_xor_si256(v, _mm256_set1_epi8(static_cast<char>(0x80)));
         return b;
     }
+    static Bytes exclusive_or(Bytes a, Bytes b) {
+        for (int i = 0; i < 2; ++i) a.v[i] = _mm256_xor_si256(a.v[i], b.v[i]);
+        return a;
+    }
+    // low | high << kShift, for bytes whose bits stay inside
+    template <int kShift>
+    static Bytes merge_bits(Bytes low, Bytes high) {
+        for (int i = 0; i < 2; ++i) low.v[i] = _mm256_or_si256(low.v[i], _mm256_slli_epi16(high.v[i], kShift));
+        return low;
+    }
+    // Every byte takes its lower neighbour's place within a group of four; the lowest becomes 0.
+    static Bytes bytes_up(Bytes b) {
+        for (auto& v : b.v) v = _mm256_slli_epi32(v, 8);
+        return b;
+    }
+    // Every group of four takes the next one's place; the first becomes 0.
+    static Bytes words_up(Bytes b) {
+        const __m256i next = _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6);
+        const __m256i low = _mm256_permutevar8x32_epi32(b.v[0], next), high = _mm256_permutevar8x32_epi32(b.v[1], next);
+        return {{_mm256_blend_epi32(low, _mm256_setzero_si256(), 1), _mm256_blend_epi32(high, low, 1)}};
+    }
     // table[index] for index < 16
     static Bytes lookup(const std::int8_t* table, Bytes index) {
         const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
         for (auto& v : index.v) v = _mm256_shuffle_epi8(t, v);
         return index;
     }
-    // bit 0 of which: yes, else no
+    // bit kBit of which: yes, else no
+    template <int kBit>
     static Bytes select_bytes(Bytes which, Bytes yes, Bytes no) {
-        for (int i = 0; i < 2; ++i) no.v[i] = _mm256_blendv_epi8(no.v[i], yes.v[i], _mm256_slli_epi16(which.v[i], 7));
+        for (int i = 0; i < 2; ++i) no.v[i] = _mm256_blendv_epi8(no.v[i], yes.v[i], _mm256_slli_epi16(which.v[i], 7 - kBit));
         return no;
     }
 

@@ -78,14 +78,25 @@ struct Isa {
         return {_mm512_and_si512(_mm512_srli_epi16(b.v, kShift), _mm512_set1_epi8(static_cast<char>(mask)))};
     }
     static Bytes flip_sign(Bytes b) { return {_mm512_xor_si512(b.v, _mm512_set1_epi8(static_cast<char>(0x80)))}; }
+    static Bytes exclusive_or(Bytes a, Bytes b) { return {_mm512_xor_si512(a.v, b.v)}; }
+    // low | high << kShift, for bytes whose bits stay inside
+    template <int kShift>
+    static Bytes merge_bits(Bytes low, Bytes high) {
+        return {_mm512_or_si512(low.v, _mm512_slli_epi16(high.v, kShift))};
+    }
+    // Every byte takes its lower neighbour's place within a group of four; the lowest becomes 0.
+    static Bytes bytes_up(Bytes b) { return {_mm512_slli_epi32(b.v, 8)}; }
+    // Every group of four takes the next one's place; the first becomes 0.
+    static Bytes words_up(Bytes b) { return {_mm512_alignr_epi32(b.v, _mm512_setzero_si512(), 15)}; }
     // table[index] for index < 16
     static Bytes lookup(const std::int8_t* table, Bytes index) {
         const __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
         return {_mm512_shuffle_epi8(t, index.v)};
     }
-    // bit 0 of which: yes, else no
+    // bit kBit of which: yes, else no
+    template <int kBit>
     static Bytes select_bytes(Bytes which, Bytes yes, Bytes no) {
-        return {_mm512_mask_blend_epi8(_mm512_test_epi8_mask(which.v, _mm512_set1_epi8(1)), no.v, yes.v)};
+        return {_mm512_mask_blend_epi8(_mm512_test_epi8_mask(which.v, _mm512_set1_epi8(static_cast<char>(1 << kBit))), no.v, yes.v)};
     }
 
     // --- integer dot products: C[r][n] = sum over k of A[r][k] * B[k][n] ---

@@ -134,12 +134,33 @@ struct Isa {
         for (auto& x : b.v) x ^= 0x80;
         return b;
     }
+    static Bytes exclusive_or(Bytes a, Bytes b) {
+        for (int i = 0; i < 64; ++i) a.v[i] ^= b.v[i];
+        return a;
+    }
+    // low | high << kShift, for bytes whose bits stay inside
+    template <int kShift>
+    static Bytes merge_bits(Bytes low, Bytes high) {
+        for (int i = 0; i < 64; ++i) low.v[i] = static_cast<std::uint8_t>(low.v[i] | high.v[i] << kShift);
+        return low;
+    }
+    // Every byte takes its lower neighbour's place within a group of four; the lowest becomes 0.
+    static Bytes bytes_up(Bytes b) {
+        for (int i = 63; i >= 0; --i) b.v[i] = i % 4 == 0 ? 0 : b.v[i - 1];
+        return b;
+    }
+    // Every group of four takes the next one's place; the first becomes 0.
+    static Bytes words_up(Bytes b) {
+        for (int i = 63; i >= 0; --i) b.v[i] = i < 4 ? 0 : b.v[i - 4];
+        return b;
+    }
     static Bytes lookup(const std::int8_t* table, Bytes index) {
         for (auto& x : index.v) x = static_cast<std::uint8_t>(table[x]);
         return index;
     }
+    template <int kBit>
     static Bytes select_bytes(Bytes which, Bytes yes, Bytes no) {
-        for (int i = 0; i < 64; ++i) no.v[i] = which.v[i] & 1 ? yes.v[i] : no.v[i];
+        for (int i = 0; i < 64; ++i) no.v[i] = which.v[i] >> kBit & 1 ? yes.v[i] : no.v[i];
         return no;
     }
 

@@ -174,6 +174,90 @@ void encode_codebook_lanes(const CoderParams& p, const float* y, F norm2, float*
     *scale = best_scale;
 }
 
+// One number's way through the trellis (core/trellis.hpp). error [4]: of the best path into each state 2 * u1 + u2. chosen, if not
+// null, receives per new state the level taken, plus 256 when the path comes from u2 = 1.
+template <int kPerSubset>
+void trellis_step(const CoderParams& p, F x, F error[4], float* chosen) {
+    F level[4], cost[4], next[4];
+    for (int s = 0; s < 4; ++s) {
+        level[s] = Isa::set(p.subset_level[s][0]);
+        for (int k = 1; k < kPerSubset; ++k) {
+            const F step = Isa::set(p.subset_level[s][k] - p.subset_level[s][k - 1]);
+            level[s] = Isa::add(level[s], Isa::keep(Isa::ge(x, Isa::set(p.subset_threshold[s][k])), step));
+        }
+        const F distance = Isa::sub(x, level[s]);
+        cost[s] = Isa::mul(distance, distance);
+    }
+    for (int state = 0; state < 4; ++state) {
+        const int u1 = state % 2, other = state ^ 2;  // the subset if u2 is 1
+        const F if_0 = Isa::add(error[2 * u1], cost[state]), if_1 = Isa::add(error[2 * u1 + 1], cost[other]);
+        const auto from_1 = Isa::gt(if_0, if_1);
+        next[state] = Isa::select(from_1, if_1, if_0);
+        if (chosen) Isa::store(chosen + state * L, Isa::select(from_1, Isa::add(level[other], Isa::set(256.0f)), level[state]));
+    }
+    for (int s = 0; s < 4; ++s) error[s] = next[s];
+}
+
+// Leaves the products of y and the levels in y.
+template <int kBits>
+void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, F* scale) {
+    const int d = p.head_dim, lanes = p.norm_matched ? 4 : 16, per_lane = d / lanes;  // of the layout: keys and values
+    const F units = Isa::div(Isa::set(p.alpha), Isa::sqrt(Isa::div(norm2, Isa::set(static_cast<float>(d)))));
+    const F infinity = Isa::set(__builtin_inff());
+    alignas(64) float chosen[4 * kMaxDim * L];
+    F least = infinity, best_factor = Isa::zero(), error[4];
+    const auto follow = [&](F factor, float* record) {
+        error[0] = Isa::zero();
+        error[1] = error[2] = error[3] = infinity;
+        for (int lane = 0; lane < lanes; ++lane) {
+            for (int i = 0; i < per_lane; ++i) {
+                trellis_step<1 << (kBits - 1)>(p, Isa::mul(Isa::load(y + (i * lanes + lane) * L), factor), error, record);
+                if (record) record += 4 * L;
+            }
+        }
+    };
+    for (int g = 0; g < p.num_gains; ++g) {
+        const F factor = Isa::mul(Isa::set(p.gain[g]), units);
+        follow(factor, nullptr);
+        F smallest = error[0];
+        for (int s = 1; s < 4; ++s) smallest = Isa::select(Isa::gt(smallest, error[s]), error[s], smallest);
+        smallest = Isa::div(smallest, Isa::set(p.gain[g] * p.gain[g]));
+        const auto better = Isa::gt(least, smallest);
+        best_factor = g == 0 ? factor : Isa::select(better, factor, best_factor);
+        least = g == 0 ? smallest : Isa::select(better, smallest, least);
+    }
+    follow(best_factor, chosen);
+
+    // Back along the best path. u and u1, the state, are 0 or 1 in float lanes.
+    F u = Isa::zero(), u1 = Isa::zero(), smallest = error[0], power = Isa::zero();
+    for (int s = 1; s < 4; ++s) {
+        const auto better = Isa::gt(smallest, error[s]);
+        smallest = Isa::select(better, error[s], smallest);
+        u = Isa::select(better, Isa::set(static_cast<float>(s / 2)), u);
+        u1 = Isa::select(better, Isa::set(static_cast<float>(s % 2)), u1);
+    }
+    const F half = Isa::set(0.5f), step = Isa::set(256.0f);
+    const float* taken = chosen + 4 * d * L;
+    for (int lane = lanes - 1; lane >= 0; --lane) {
+        for (int i = per_lane - 1; i >= 0; --i) {
+            taken -= 4 * L;
+            const auto high = Isa::gt(u, half), low = Isa::gt(u1, half);
+            const F marked = Isa::select(high, Isa::select(low, Isa::load(taken + 3 * L), Isa::load(taken + 2 * L)),
+                                         Isa::select(low, Isa::load(taken + L), Isa::load(taken)));
+            const auto from_1 = Isa::gt(marked, Isa::set(128.0f));
+            const F level = Isa::sub(marked, Isa::keep(from_1, step));
+            const int at = (i * lanes + lane) * L;
+            power = Isa::add(power, Isa::mul(level, level));
+            Isa::store(y + at, Isa::mul(Isa::load(y + at), level));
+            Isa::store(code + at, Isa::add(Isa::add(level, Isa::set(128.0f)), Isa::mul(u, step)));
+            u = u1;
+            u1 = Isa::keep(from_1, Isa::set(1.0f));
+        }
+    }
+    *scale = kept_scale(p, norm2, tree_sum(d, [&](int j) { return Isa::load(y + j * L); }), power);
+    for (int i = 0; i < d * L; ++i) code[i] = p.trellis_code[static_cast<int>(code[i])];
+}
+
 void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, float* scales) {
     alignas(64) float y[kMaxDim * L], code[kMaxDim * L];
     float norms[L], block_scales[L];
@@ -184,9 +268,9 @@ void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, 
         const F norm2 = tree_sum(p.head_dim, [&](int j) { return Isa::mul(Isa::load(y + j * L), Isa::load(y + j * L)); });
         F scale = Isa::zero();
         switch (p.bits) {
-            case 2: encode_codebook_lanes<2>(p, y, norm2, code, &scale); break;
-            case 3: encode_codebook_lanes<4>(p, y, norm2, code, &scale); break;
-            case 4: encode_codebook_lanes<8>(p, y, norm2, code, &scale); break;
+            case 2: p.trellis ? encode_trellis_lanes<2>(p, y, norm2, code, &scale) : encode_codebook_lanes<2>(p, y, norm2, code, &scale); break;
+            case 3: p.trellis ? encode_trellis_lanes<3>(p, y, norm2, code, &scale) : encode_codebook_lanes<4>(p, y, norm2, code, &scale); break;
+            case 4: p.trellis ? encode_trellis_lanes<4>(p, y, norm2, code, &scale) : encode_codebook_lanes<8>(p, y, norm2, code, &scale); break;
             case 5: encode_codebook_lanes<16>(p, y, norm2, code, &scale); break;
             case 6: encode_codebook_lanes<32>(p, y, norm2, code, &scale); break;
             default: encode_uniform_lanes(p, y, norm2, code, &scale); break;

@@ -174,11 +174,23 @@ __m512i _mm512_set1_epi8(char v) { return each8({}, {}, [v](int, int) { return v
 __m512i _mm512_set1_epi32(int v) { return each32({}, {}, [v](std::uint32_t, std::uint32_t) { return static_cast<std::uint32_t>(v); }); }
 __m512i _mm512_and_si512(__m512i a, __m512i b) { return each8(a, b, [](int x, int y) { return x & y; }); }
 __m512i _mm512_xor_si512(__m512i a, __m512i b) { return each8(a, b, [](int x, int y) { return x ^ y; }); }
+__m512i _mm512_or_si512(__m512i a, __m512i b) { return each8(a, b, [](int x, int y) { return x | y; }); }
+__m512i _mm512_alignr_epi32(__m512i high, __m512i low, int n) {  // the pair, shifted right by n words
+    const U32 h(high), l(low);
+    U32 r;
+    for (int i = 0; i < 16; ++i) r.v[i] = i + n < 16 ? l.v[i + n] : h.v[i + n - 16];
+    return r;
+}
 __m512i _mm512_add_epi32(__m512i a, __m512i b) { return each32(a, b, [](std::uint32_t x, std::uint32_t y) { return x + y; }); }
 __m512i _mm512_sub_epi32(__m512i a, __m512i b) { return each32(a, b, [](std::uint32_t x, std::uint32_t y) { return x - y; }); }
 __m512i _mm512_slli_epi32(__m512i a, unsigned n) { return each32(a, a, [n](std::uint32_t x, std::uint32_t) { return x << n; }); }
 __m512i _mm512_srai_epi32(__m512i a, unsigned n) {
     return each32(a, a, [n](std::uint32_t x, std::uint32_t) { return static_cast<std::uint32_t>(static_cast<std::int32_t>(x) >> n); });
+}
+__m512i _mm512_slli_epi16(__m512i a, unsigned n) {
+    U16 x(a);
+    for (std::uint16_t& lane : x.v) lane = static_cast<std::uint16_t>(lane << n);
+    return x;
 }
 __m512i _mm512_srli_epi16(__m512i a, unsigned n) {
     U16 x(a);
