@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/noise.hpp"
+#include "core/scheme.hpp"
 
 namespace turboquant {
 
@@ -271,6 +272,7 @@ void TileStore::Impl::decoded_tile(std::size_t index, std::uint16_t* rows) const
 
 Result<std::unique_ptr<TileStore>> TileStore::create(const Spec& spec, const StoreShape& shape) {
     if (Status status = validate(spec); !status.ok()) return status;
+    if (uses_records(spec, coder_side(shape))) return unsupported("stores do not keep records yet");
     if (shape.num_kv_heads < 1 || shape.cells_per_stream < 1 || shape.num_streams < 1) {
         return invalid_argument("a store needs at least one KV head, cell and stream; given: " + std::to_string(shape.num_kv_heads) + ", " +
                                 std::to_string(shape.cells_per_stream) + ", " + std::to_string(shape.num_streams));
