@@ -90,7 +90,10 @@ public:
     // Exponents of a KV head's key channels (docs/format.md); empty when keys are not balanced, or not yet.
     std::span<const std::int8_t> balance(int kv_head) const;
 
-    // The sealed blob of a tile (simd64 layout, docs/format.md) and KV head; empty when the tile is not sealed.
+    // Channels of a KV head that Spec::outlier_split codes apart, ascending; empty without it, or not yet.
+    std::span<const std::uint16_t> outliers(int kv_head) const;
+
+    // The sealed blob of a tile (simd64 layout or 64 records, docs/format.md) and KV head; empty when the tile is not sealed.
     std::span<const std::uint8_t> sealed_blob(int stream, std::int64_t tile, int kv_head) const;
 
     // Rows of a sealed tile whose keys stay exact (Spec::kept_keys), as a bit mask; 0 when the tile is not sealed.

@@ -19,6 +19,24 @@ enum class Rotation : std::uint8_t {
     haar,      // a uniformly random orthogonal matrix (arXiv 2504.19874, section 3.1); slower
 };
 
+// How keys become codes. Keys only: values are averaged, and an average has no use for an unbiased product.
+enum class Estimator : std::uint8_t {
+    mse,   // all bits in the codes (arXiv 2504.19874, Algorithm 1, with what Spec adds to it)
+    prod,  // one bit less in the codes, and one for the sign of a sketch of what they leave (Algorithm 2)
+};
+
+// The random matrix S of Estimator::prod, head_dim x head_dim.
+enum class Sketch : std::uint8_t {
+    gaussian,    // independent standard normals (the paper's)
+    orthogonal,  // sqrt(head_dim) times an orthogonal matrix of the kind that Spec::rotation names
+};
+
+// How values become codes.
+enum class ValueScheme : std::uint8_t {
+    rotated,  // as keys do
+    group,    // not rotated: groups of 32 numbers between their smallest and largest (the original project's)
+};
+
 struct Spec {
     int head_dim = 128;                     // numbers per vector; see supported_head_dims()
     int key_bits = 4;                       // stored bits per key number: 2, 3, 4, 5, 6 or 8
@@ -33,6 +51,12 @@ struct Spec {
     bool gain_search = true;                // try several gains per vector and keep the best
     bool trellis_codes = true;              // codes of 2 to 4 bits follow a trellis (docs/format.md), which is worth .25 bit
     bool wide_keys = true;                  // a layer whose key noise would be too large takes 8-bit keys
+
+    // What the paper and the original project do otherwise; never in a default (docs/decisions/0010-the-papers-schemes.md).
+    Estimator key_estimator = Estimator::mse;        // prod: key_bits 2, 3 or 4, the sign counted
+    Sketch sketch = Sketch::gaussian;                // of prod
+    ValueScheme value_scheme = ValueScheme::rotated; // group: value_bits 2 or 4
+    bool outlier_split = false;             // a quarter of the channels, the loudest, is coded apart with one bit more
 
     bool operator==(const Spec&) const = default;
 };

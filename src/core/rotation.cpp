@@ -86,18 +86,24 @@ std::vector<float> haar_matrix(int d, std::uint64_t seed, std::uint64_t stream) 
     return {q.begin(), q.end()};
 }
 
-std::shared_ptr<const RotationTables> make_tables(int head_dim, Rotation kind, std::uint64_t seed, Side side) {
+bool is_prime(int n) {
+    for (int i = 2; i * i <= n; ++i) {
+        if (n % i == 0) return false;
+    }
+    return n > 1;
+}
+
+std::shared_ptr<const RotationTables> make_tables(int head_dim, Rotation kind, std::uint64_t seed, std::uint64_t stream) {
     auto tables = std::make_shared<RotationTables>();
     tables->head_dim = head_dim;
     tables->kind = kind;
     tables->run = head_dim & -head_dim;
     int odd = head_dim / tables->run;
-    if (odd > 1) {  // the odd part 3, 5, 7 or 9 takes a factor 4 of the power of two
+    if (odd > 1) {  // an odd part takes a factor 4 of the power of two
         tables->base = 4 * odd;
         tables->run /= 4;
     }
     tables->norm = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
-    const auto stream = static_cast<std::uint64_t>(side);
     for (int j = 0; j < head_dim; ++j) tables->sign.push_back(counter_sign(seed, stream, j) ? -1.0f : 1.0f);
     tables->paley = paley_hadamard(tables->base);
     if (kind == Rotation::haar) tables->dense = haar_matrix(head_dim, seed, stream);
@@ -149,21 +155,31 @@ void dense_product(const RotationTables& t, float* x, bool transposed) {
 }  // namespace
 
 std::vector<float> paley_hadamard(int order) {
-    switch (order) {
-        case 12: return paley_one(11);
-        case 20: return paley_one(19);
-        case 28: return paley_two(13);
-        case 36: return paley_two(17);
-        default: return {1.0f};
-    }
+    if (order == 1) return {1.0f};
+    if (order % 4 != 0) return {};
+    if (is_prime(order - 1)) return paley_one(order - 1);
+    if (order % 8 == 4 && is_prime(order / 2 - 1)) return paley_two(order / 2 - 1);
+    return {};
 }
 
-std::shared_ptr<const RotationTables> rotation_tables(int head_dim, Rotation kind, std::uint64_t seed, Side side) {
+bool has_hadamard(int order) {
+    if (order < 1) return false;
+    const int odd = order / (order & -order);
+    return odd == 1 || (order % 4 == 0 && !paley_hadamard(4 * odd).empty());
+}
+
+std::vector<float> normal_matrix(int order, std::uint64_t seed, std::uint64_t stream) {
+    std::vector<float> numbers(static_cast<std::size_t>(order) * order);
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(normal(seed, stream, i));
+    return numbers;
+}
+
+std::shared_ptr<const RotationTables> rotation_tables(int order, Rotation kind, std::uint64_t seed, std::uint64_t stream) {
     static std::mutex mutex;
-    static std::map<std::tuple<int, Rotation, std::uint64_t, Side>, std::shared_ptr<const RotationTables>> made;
+    static std::map<std::tuple<int, Rotation, std::uint64_t, std::uint64_t>, std::shared_ptr<const RotationTables>> made;
     const std::lock_guard lock(mutex);
-    auto& entry = made[{head_dim, kind, seed, side}];
-    if (!entry) entry = make_tables(head_dim, kind, seed, side);
+    auto& entry = made[{order, kind, seed, stream}];
+    if (!entry) entry = make_tables(order, kind, seed, stream);
     return entry;
 }
 

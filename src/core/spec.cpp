@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "core/layout.hpp"
+#include "core/scheme.hpp"
 
 namespace turboquant {
 namespace {
@@ -28,6 +28,24 @@ constexpr Spec preset_spec(int key_bits, int value_bits, bool plain = false) {
     return spec;
 }
 
+// The original project's: 2-bit codes and a sign of a sketch for keys, 2-bit groups for values, the newest tokens exact.
+constexpr Spec original_spec() {
+    Spec spec = preset_spec(3, 2, true);
+    spec.key_estimator = Estimator::prod;
+    spec.value_scheme = ValueScheme::group;
+    spec.tail_tiles = 2;
+    return spec;
+}
+
+// The paper's: outlier channels apart, codes with the paper's scale.
+constexpr Spec paper_spec(int bits) {
+    Spec spec = preset_spec(bits, bits, true);
+    spec.outlier_split = true;
+    spec.gain_search = false;
+    spec.tail_tiles = 2;
+    return spec;
+}
+
 constexpr Preset kPresets[] = {
     {"k4v4", "the default: close to an 8-bit cache at half its bytes", preset_spec(4, 4)},
     {"k4v3", "a little smaller", preset_spec(4, 3)},
@@ -41,6 +59,9 @@ constexpr Preset kPresets[] = {
     {"k8v8", "nearly exact; for finding out whether the cache is to blame", preset_spec(8, 8)},
     {"k4v4-plain", "k4v4 without reference, balance, sinks and tail, for comparison", preset_spec(4, 4, true)},
     {"k3v2-plain", "k3v2 without reference, balance, sinks and tail", preset_spec(3, 2, true)},
+    {"paper-k3v2", "the original's: 2 bits and a sketch's sign, 2-bit groups; to compare", original_spec()},
+    {"paper-2.5", "the paper's 2.5 bits: outlier channels apart, 3 and 2 bits", paper_spec(2)},
+    {"paper-3.5", "the paper's 3.5 bits: outlier channels apart, 4 and 3 bits", paper_spec(3)},
 };
 
 template <class Range>
@@ -82,6 +103,38 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     return row[b.size()];
 }
 
+// What the paper and the original project do otherwise, and what of ours it excludes.
+Status validate_schemes(const Spec& spec) {
+    const auto bits_for = [](const char* field, int given, const char* scheme, const char* choices) {
+        return invalid_argument(std::string(field) + " is " + std::to_string(given) + "; with " + scheme + " it can be " + choices);
+    };
+    const bool prod = spec.key_estimator == Estimator::prod;
+    if (prod && (spec.key_bits < 2 || spec.key_bits > 4)) return bits_for("key_bits", spec.key_bits, "key_estimator prod", "2, 3 or 4, the sign counted");
+    if (spec.value_scheme == ValueScheme::group && spec.value_bits != 2 && spec.value_bits != 4) {
+        return bits_for("value_bits", spec.value_bits, "value_scheme group", "2 or 4");
+    }
+    if (spec.outlier_split) {
+        if (prod) return invalid_argument("outlier_split and key_estimator prod exclude each other: the split is one of mse codes");
+        if (spec.value_scheme == ValueScheme::group) {
+            return invalid_argument("outlier_split and value_scheme group exclude each other: groups have no channels to code apart");
+        }
+        if (spec.key_bits > 5) return bits_for("key_bits", spec.key_bits, "outlier_split", "2 to 5: outliers have one bit more");
+        if (spec.value_bits > 5) return bits_for("value_bits", spec.value_bits, "outlier_split", "2 to 5: outliers have one bit more");
+        if (spec.gain_search) return invalid_argument("outlier_split needs gain_search off: its codes have the paper's scale");
+        if (spec.tail_tiles == 0) {
+            return invalid_argument("outlier_split needs tail_tiles of at least 1: which channels are the outliers is known only when there are rows to look at");
+        }
+    }
+    if (!prod && !spec.outlier_split) return {};
+    const char* scheme = prod ? "key_estimator prod" : "outlier_split";
+    const auto needs_off = [&](const char* field, const char* why) { return invalid_argument(std::string(scheme) + " needs " + field + ": " + why); };
+    if (spec.centred_keys) return needs_off("centred_keys off", "its keys are coded one by one, without a reference");
+    if (spec.balanced_keys) return needs_off("balanced_keys off", "its keys are coded as they are");
+    if (spec.kept_keys > 0) return needs_off("kept_keys of 0", "which keys are worth keeping is judged by their distance from a reference");
+    if (spec.wide_keys) return needs_off("wide_keys off", "it has no 8-bit codes to fall back to");
+    return {};
+}
+
 }  // namespace
 
 std::span<const int> supported_head_dims() { return kHeadDims; }
@@ -107,7 +160,7 @@ Status validate(const Spec& spec) {
     if (spec.kept_keys > 0 && spec.tail_tiles == 0) {
         return invalid_argument("kept_keys needs tail_tiles of at least 1: which keys matter is known only when there are queries that look at them");
     }
-    return {};
+    return validate_schemes(spec);
 }
 
 Result<Preset> find_preset(std::string_view name) {
@@ -128,11 +181,8 @@ Result<Preset> find_preset(std::string_view name) {
 }
 
 CodeBits code_bits(const Spec& spec) {
-    const auto bits = [&](Side side, int width) {
-        const TileLayout layout{side, spec.head_dim, width};
-        return 8.0 * static_cast<double>(layout.blob_bytes()) / (kTileTokens * spec.head_dim);
-    };
-    const double keys = bits(Side::key, spec.key_bits), values = bits(Side::value, spec.value_bits);
+    const auto bits = [&](Side side) { return 8.0 * static_cast<double>(sealed_tile_bytes(spec, side)) / (kTileTokens * spec.head_dim); };
+    const double keys = bits(Side::key), values = bits(Side::value);
     return {keys, values, (keys + values) / 2};
 }
 

@@ -56,7 +56,7 @@ Partial partial_at(float* base, int rows, int value_dim) {
 }
 
 struct ThreadMemory {
-    std::vector<float> query, rotated, unit, slopes, partial;
+    std::vector<float> query, rotated, prepared, unit, slopes, partial;
     std::vector<std::int32_t> packed;
     std::vector<const std::uint16_t*> masks;
     std::vector<cpu::AttendTile> tiles;
@@ -196,6 +196,12 @@ void gather_rows(const Call& call, const ItemPlace& at, int rows, ThreadMemory& 
         memory.slopes[r] = args.slopes ? args.slopes[head] : 1.0f;
         if (args.mask) memory.masks[r] = args.mask + at.stream * args.mask_stream_stride + head * args.mask_head_stride + query * args.mask_stride;
     }
+    if (const RowScheme* scheme = call.keys.scheme_of(at.kv_head)) {
+        const std::size_t numbers = scheme->prepared_numbers();
+        memory.prepared.resize(rows * numbers);
+        for (int r = 0; r < rows; ++r) scheme->prepare(memory.query.data() + static_cast<std::size_t>(r) * d, memory.prepared.data() + r * numbers);
+        return;
+    }
     memory.rotated = memory.query;
     if (const float* inverse = call.keys.balance_of(at.kv_head).inverse) {
         for (int r = 0; r < rows; ++r) {
@@ -205,6 +211,18 @@ void gather_rows(const Call& call, const ItemPlace& at, int rows, ThreadMemory& 
     cpu::kernels().rotate(call.keys.codec.params(), memory.rotated.data(), rows);
     memory.packed.resize(cpu::kernels().packed_words(rows, d));
     cpu::kernels().pack_rows(memory.rotated.data(), rows, d, memory.packed.data(), memory.unit.data());
+}
+
+// Of a KV head's side as kernels see it. (Values: sum_numbers() is head_dim for every scheme that they may have.)
+cpu::RecordCoder record_coder(const RowScheme* scheme) {
+    if (!scheme) return {};
+    return {scheme, scheme->record_bytes(),
+            [](const void* s, const float* prepared, int rows, const std::uint8_t* record, float* scores) {
+                static_cast<const RowScheme*>(s)->scores(prepared, rows, record, scores);
+            },
+            [](const void* s, const float* weights, int rows, const std::uint8_t* record, float* sums) {
+                static_cast<const RowScheme*>(s)->accumulate(weights, rows, record, sums);
+            }};
 }
 
 void compute_item(const Call& call, const ItemPlace& at, const Partial& partial, ThreadMemory& memory) {
@@ -225,7 +243,11 @@ void compute_item(const Call& call, const ItemPlace& at, const Partial& partial,
     p.value_dim = value_dim;
     p.key_coder = &call.keys.codec.params();
     p.value_coder = &call.values.codec.params();
+    const cpu::RecordCoder key_records = record_coder(call.keys.scheme_of(at.kv_head)), value_records = record_coder(call.values.scheme_of(at.kv_head));
+    p.key_records = key_records.scheme ? &key_records : nullptr;
+    p.value_records = value_records.scheme ? &value_records : nullptr;
     p.query = memory.query.data();
+    p.query_prepared = memory.prepared.data();
     p.query_packed = memory.packed.data();
     p.query_unit = memory.unit.data();
     p.mask = call.args.mask ? memory.masks.data() : nullptr;
@@ -260,7 +282,11 @@ void merge(const Partial& sum, const Partial& part, int rows, int value_dim) {
 void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
     const AttentionArgs& args = call.args;
     const int rows = call.rows_of_block(at.block), value_dim = call.values.spec.head_dim;
-    cpu::kernels().unrotate(call.values.codec.params(), sum.rotated, rows);
+    if (const RowScheme* scheme = call.values.scheme_of(at.kv_head)) {
+        for (int r = 0; r < rows; ++r) scheme->finish(sum.rotated + static_cast<std::size_t>(r) * value_dim, sum.rotated + static_cast<std::size_t>(r) * value_dim);
+    } else {
+        cpu::kernels().unrotate(call.values.codec.params(), sum.rotated, rows);
+    }
     for (int r = 0; r < rows; ++r) {
         const auto [query, head] = row_of(call, at, r);
         float total = sum.total[r], factor = 1;
@@ -303,7 +329,7 @@ void decide_keys(TileStore::Impl& keys, float scale) {
     std::vector<std::size_t> tiles;
     for (const auto& list : keys.newest) {
         ready |= list.size() > static_cast<std::size_t>(keys.spec.tail_tiles);
-        tiles.insert(tiles.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(list.size(), 16)));
+        tiles.insert(tiles.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min(list.size(), kMostDecidingTiles)));
     }
     if (!ready) return;
     keys.balanced_query_power.clear();
@@ -364,7 +390,7 @@ void attend(Worker worker, TileStore& key_store, TileStore& value_store, const A
         for (std::size_t i = 0; i < groups; ++i) shared.finished[i].store(0, std::memory_order_relaxed);
         shared.next_item.store(0, std::memory_order_relaxed);
         shared.zero_row.resize(std::max(keys.spec.head_dim, value_dim), 0);
-        if (!keys.decided) {
+        if (!keys.decided && !keys.by_records) {
             observe_queries(keys, args);
             decide_keys(keys, args.scale);
         }

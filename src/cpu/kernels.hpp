@@ -35,9 +35,19 @@ struct CoderParams {
     std::uint8_t trellis_code[512];  // by 256 * u + level + 128
 };
 
+// A side that is coded by records (core/scheme.hpp): what attention calls for each of them.
+struct RecordCoder {
+    const void* scheme;
+    std::size_t record_bytes;
+    // scores [rows]: products of one record with prepared queries.
+    void (*scores)(const void* scheme, const float* prepared, int rows, const std::uint8_t* record, float* scores);
+    // sums [rows][value_dim] += weights [rows] * the record; a weight of 0 adds nothing.
+    void (*accumulate)(const void* scheme, const float* weights, int rows, const std::uint8_t* record, float* sums);
+};
+
 // One tile of one KV head as attention sees it.
 struct AttendTile {
-    const std::uint8_t* key;    // coded: the simd64 blob; exact: row 0 of this head, binary16
+    const std::uint8_t* key;    // coded: the simd64 blob or 64 records; exact: row 0 of this head, binary16
     const std::uint8_t* value;
     bool key_coded, value_coded;
     int key_stride, value_stride;  // exact: numbers from one row to the next
@@ -53,6 +63,9 @@ struct AttendParams {
     const CoderParams* key_coder;
     const CoderParams* value_coder;
     const float* query;               // [rows][key_dim], times the softmax scale
+    const RecordCoder* key_records;   // null: coded tiles are simd64 blobs
+    const RecordCoder* value_records;
+    const float* query_prepared;      // with key_records: [rows] prepared queries
     const std::int32_t* query_packed; // the same rows rotated, from pack_rows()
     const float* query_unit;          // [rows]
     const std::uint16_t* const* mask; // [rows] pointers to binary16 by cell; the array is null without a mask
@@ -62,7 +75,7 @@ struct AttendParams {
     int num_tiles;
     float* largest;                   // [rows] running maximum, starts at -infinity
     float* total;                     // [rows] running sum of weights, starts at 0
-    float* sum_rotated;               // [rows][value_dim] weighted coded values in rotated space, starts at 0
+    float* sum_rotated;               // [rows][value_dim] weighted coded values, in the space of their codes, starts at 0
     float* sum_exact;                 // [rows][value_dim] weighted exact values, starts at 0
     std::uint8_t* scratch;            // attend_scratch_bytes, 64-byte aligned
 };

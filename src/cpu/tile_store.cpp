@@ -45,7 +45,9 @@ int spec_bits(const Spec& spec, const StoreShape& shape) { return shape.side == 
 }  // namespace
 
 TileStore::Impl::Impl(const Spec& wanted, const StoreShape& wanted_shape)
-    : spec(wanted), shape(wanted_shape), codec(make_coder(wanted, coder_side(wanted_shape))) {
+    : spec(wanted), shape(wanted_shape), codec(make_coder(wanted, coder_side(wanted_shape))),
+      by_records(uses_records(wanted, coder_side(wanted_shape))) {
+    if (by_records && !spec.outlier_split) make_schemes();
     tiles.resize(static_cast<std::size_t>(tiles_per_stream() * shape.num_streams));
     newest.resize(shape.num_streams);
     if (keeps_keys()) kept.resize(tiles.size() * shape.num_kv_heads);
@@ -66,7 +68,8 @@ bool TileStore::Impl::decide(int bits) {
         wider.bits = bits;
         codec = cpu::TileCodec(wider);
     }
-    decided = sealed.reserve(codec.layout().blob_bytes() * shape.num_kv_heads, tiles.size());
+    blob_bytes = by_records ? sealed_tile_bytes(spec, coder_side(shape)) : codec.layout().blob_bytes();
+    decided = sealed.reserve(blob_bytes * shape.num_kv_heads, tiles.size());
     return decided;
 }
 
@@ -194,14 +197,17 @@ void TileStore::Impl::plan_write(const std::int64_t* cells, int num_rows) {
 
 void TileStore::Impl::collect_old_tiles() {
     leaving.clear();
+    const auto too_many = [this](const auto& list) { return list.size() > static_cast<std::size_t>(spec.tail_tiles); };
+    if (!decided && spec.outlier_split && std::any_of(newest.begin(), newest.end(), too_many)) decide_outliers();
     if (!decided) return;
     for (auto& list : newest) {
-        for (; list.size() > static_cast<std::size_t>(spec.tail_tiles); list.pop_front()) {
+        for (; too_many(list); list.pop_front()) {
             Tile& tile = tiles[list.front()];
             if (!tile.is_open()) continue;
             if (tile.sealed_slot == kNone) {
                 tile.sealed_slot = sealed.take();
                 tile.dirty = ~0ull;
+                if (by_records) std::memset(blob(tile, 0), 0, sealed.slot_bytes());  // rows that are not counted stay so
             }
             leaving.push_back(list.front());
         }
@@ -214,9 +220,10 @@ void TileStore::Impl::seal_part(std::size_t index, int kv_head) {
     const std::uint64_t sinks = sink_mask(index);
     const std::uint16_t* rows = open_rows(tile) + static_cast<std::size_t>(kv_head) * spec.head_dim;
     // A key tile that has changed by half gets the mean of what it holds now; values have no reference to refresh.
-    const bool keep_others = shape.side == CacheSide::values ? tile.dirty != ~0ull : std::popcount(tile.dirty) < kTileTokens / 2;
-    if (keep_others) {
-        codec.recode(rows, row_numbers(), tile.dirty & tile.written & ~sinks, balance_of(kv_head), blob(tile, kv_head), thread_codec_scratch());
+    // (Records know nothing of each other at all.)
+    const bool fresh = shape.side == CacheSide::values ? tile.dirty == ~0ull : std::popcount(tile.dirty) >= kTileTokens / 2;
+    if (by_records || !fresh) {
+        recode(kv_head, rows, row_numbers(), tile.dirty & tile.written & ~sinks, blob(tile, kv_head));
     } else {
         codec.seal(rows, row_numbers(), tile.written & ~sinks, spec.centred_keys, balance_of(kv_head), blob(tile, kv_head), thread_codec_scratch());
     }
@@ -249,7 +256,7 @@ void TileStore::Impl::decoded_tile(std::size_t index, std::uint16_t* rows) const
     const Tile& tile = tiles[index];
     const std::size_t row = row_numbers();
     for (int head = 0; head < shape.num_kv_heads; ++head) {
-        codec.open(blob(tile, head), balance_of(head), rows + static_cast<std::size_t>(head) * spec.head_dim, row, thread_codec_scratch());
+        open_blob(head, blob(tile, head), rows + static_cast<std::size_t>(head) * spec.head_dim, row);
     }
     for (int head = 0; head < shape.num_kv_heads && keeps_keys(); ++head) {
         const KeptKeys& exact = kept_of(index, head);
@@ -280,7 +287,7 @@ Result<std::unique_ptr<TileStore>> TileStore::create(const Spec& spec, const Sto
     if (!impl->open.reserve(2 * impl->row_numbers() * kTileTokens, impl->tiles.size())) return no_addresses;
     // Width and balance of keys wait for the queries that will look at them.
     const bool waits = shape.side == CacheSide::keys && spec.tail_tiles > 0 && (spec.balanced_keys || impl->keeps_keys() || (spec.wide_keys && spec.key_bits < 8));
-    if (!waits && !impl->decide(spec_bits(spec, shape))) return no_addresses;
+    if (!waits && !spec.outlier_split && !impl->decide(spec_bits(spec, shape))) return no_addresses;
     return std::unique_ptr<TileStore>(new TileStore(std::move(impl)));
 }
 
@@ -325,7 +332,7 @@ void TileStore::write(Worker worker, const float* rows, std::size_t row_stride, 
             const auto& tile = m.tiles[m.tile_index(static_cast<int>(cells[i] / m.shape.cells_per_stream), in_stream / kTileTokens)];
             const std::uint16_t* source = m.direct_rows.data() + i * row + static_cast<std::size_t>(head) * m.spec.head_dim;
             const int t = static_cast<int>(in_stream % kTileTokens);
-            m.codec.recode(source, 0, 1ull << t, m.balance_of(head), m.blob(tile, head), thread_codec_scratch());
+            m.recode(head, source, 0, 1ull << t, m.blob(tile, head));
         }
     }
     worker.wait();
@@ -390,7 +397,7 @@ void TileStore::write_rows(std::int64_t first_cell, std::int64_t num_rows, const
         } else {
             for (int head = 0; head < m.shape.num_kv_heads; ++head) {
                 const std::uint16_t* source = rows + i * row + static_cast<std::size_t>(head) * m.spec.head_dim;
-                for (int k = 0; k < run; ++k) m.codec.recode(source + k * row, 0, 1ull << (t + k), m.balance_of(head), m.blob(tile, head), thread_codec_scratch());
+                for (int k = 0; k < run; ++k) m.recode(head, source + k * row, 0, 1ull << (t + k), m.blob(tile, head));
             }
         }
         i += run;
@@ -441,6 +448,13 @@ std::span<const std::int8_t> TileStore::balance(int kv_head) const {
     return {m.balance.data() + static_cast<std::size_t>(kv_head) * m.spec.head_dim, static_cast<std::size_t>(m.spec.head_dim)};
 }
 
+std::span<const std::uint16_t> TileStore::outliers(int kv_head) const {
+    const Impl& m = *impl_;
+    if (m.outliers.empty() || kv_head < 0 || kv_head >= m.shape.num_kv_heads) return {};
+    const std::size_t count = m.outliers.size() / m.shape.num_kv_heads;
+    return {m.outliers.data() + kv_head * count, count};
+}
+
 StoreUsage TileStore::usage() const {
     const Impl& m = *impl_;
     StoreUsage usage;
@@ -456,7 +470,7 @@ StoreUsage TileStore::usage() const {
     usage.exact_bytes += kept_bytes;
     usage.resident_bytes = m.open.resident_bytes() + m.sealed.resident_bytes() + 2 * m.sink_storage.size() +
                            m.tiles.size() * sizeof(Impl::Tile) + kept_bytes + blocks * kHeapBlockBytes + m.kept.size() * sizeof(KeptKeys) +
-                           m.trend.bytes() + 9 * m.balance.size() + sizeof(Impl);
+                           m.trend.bytes() + 9 * m.balance.size() + m.scheme_bytes() + sizeof(Impl);
     return usage;
 }
 
@@ -471,7 +485,7 @@ std::span<const std::uint8_t> TileStore::sealed_blob(int stream, std::int64_t ti
     if (stream < 0 || stream >= m.shape.num_streams || tile_number < 0 || tile_number >= m.tiles_per_stream()) return {};
     const Impl::Tile& tile = m.tiles[m.tile_index(stream, tile_number)];
     if (tile.sealed_slot == Impl::kNone || tile.is_open() || kv_head < 0 || kv_head >= m.shape.num_kv_heads) return {};
-    return {m.blob(tile, kv_head), m.codec.layout().blob_bytes()};
+    return {m.blob(tile, kv_head), m.blob_bytes};
 }
 
 }  // namespace turboquant

@@ -5,12 +5,16 @@
 #include <deque>
 #include <vector>
 
+#include "core/scheme.hpp"
 #include "cpu/arena.hpp"
 #include "cpu/kept_keys.hpp"
 #include "cpu/tile_codec.hpp"
 #include "turboquant/cache.hpp"
 
 namespace turboquant {
+
+// Tiles per stream, oldest first, whose rows are looked at when something about a layer is decided.
+inline constexpr std::size_t kMostDecidingTiles = 16;
 
 // Working memory of the calling thread, for all stores: one per store and thread would outweigh a short cache.
 cpu::CodecScratch& thread_codec_scratch();
@@ -39,7 +43,7 @@ struct TileStore::Impl {
     std::size_t row_numbers() const { return static_cast<std::size_t>(shape.num_kv_heads) * spec.head_dim; }
 
     std::uint16_t* open_rows(const Tile& tile) const { return reinterpret_cast<std::uint16_t*>(open.at(tile.open_slot)); }
-    std::uint8_t* blob(const Tile& tile, int kv_head) const { return sealed.at(tile.sealed_slot) + kv_head * codec.layout().blob_bytes(); }
+    std::uint8_t* blob(const Tile& tile, int kv_head) const { return sealed.at(tile.sealed_slot) + kv_head * blob_bytes; }
     std::uint16_t* sink_rows(int stream) { return sink_storage.data() + static_cast<std::size_t>(stream) * spec.sink_tokens * row_numbers(); }
     std::uint64_t sink_mask(std::size_t index) const;  // rows of this tile that are sinks
 
@@ -63,9 +67,21 @@ struct TileStore::Impl {
     void seal_alone();                       // both steps and what is between, on one thread
     void decoded_tile(std::size_t index, std::uint16_t* rows) const;
 
+    // record_tiles.cpp: both ways to code a side.
+    const RowScheme* scheme_of(int kv_head) const { return schemes.empty() ? nullptr : schemes[kv_head].get(); }  // null: by tiles
+    void make_schemes();
+    bool decide_outliers();  // outlier_split: fixes the channels, then as decide()
+    void recode(int kv_head, const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, std::uint8_t* blob) const;
+    void open_blob(int kv_head, const std::uint8_t* blob, std::uint16_t* rows, std::size_t row_stride) const;
+    std::size_t scheme_bytes() const;
+
     Spec spec;
     StoreShape shape;
     cpu::TileCodec codec;
+    bool by_records;                              // else by tiles
+    std::vector<std::uint16_t> outliers;          // [num_kv_heads][head_dim / 4] channels, ascending; empty without, or not yet
+    std::vector<std::shared_ptr<const RowScheme>> schemes;  // [num_kv_heads] once rows can be coded as records
+    std::size_t blob_bytes = 0;                   // of a sealed tile and KV head
     bool decided = false;
     bool widened = false;
     double noise = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/codebook.hpp"
+#include "core/scheme.hpp"
 #include "parity/filled_stores.hpp"
 
 namespace turboquant::parity {
@@ -36,6 +37,10 @@ inline Decoded decoded(const TileStore& store) {
     const TileLayout layout{side, coder.head_dim, coder.bits};
     std::vector<std::uint16_t> halves(cells * heads * d);
     store.read_rows(0, cells, halves.data());
+    std::vector<std::unique_ptr<const RowScheme>> schemes;
+    for (std::size_t head = 0; head < heads && uses_records(store.spec(), side); ++head) {
+        schemes.push_back(make_scheme(store.spec(), side, store.outliers(static_cast<int>(head))));
+    }
     Decoded out;
     out.dim = static_cast<int>(d);
     out.rows.resize(halves.size());
@@ -49,7 +54,11 @@ inline Decoded decoded(const TileStore& store) {
             const std::size_t at = cell * heads + head;
             const auto blob = store.sealed_blob(static_cast<int>(cell / shape.cells_per_stream), in_stream / kTileTokens, static_cast<int>(head));
             const bool kept = store.kept_rows(static_cast<int>(cell / shape.cells_per_stream), in_stream / kTileTokens, static_cast<int>(head)) >> t & 1;
-            if (!blob.empty() && in_stream >= store.spec().sink_tokens && !kept) {
+            if (!blob.empty() && in_stream >= store.spec().sink_tokens && !schemes.empty()) {
+                float* row = &out.rows[at * d];
+                schemes[head]->decode(blob.data() + t * schemes[head]->record_bytes(), row);
+                out.off_reference[at] = 3 * norm_of(row, out.dim);  // a sketch's random matrix is no rotation: norms up to 2 sqrt(d)
+            } else if (!blob.empty() && in_stream >= store.spec().sink_tokens && !kept) {
                 std::vector<std::uint8_t> codes(d);
                 for (std::size_t j = 0; j < d; ++j) codes[j] = static_cast<std::uint8_t>(tile_get_code(layout, blob.data(), static_cast<int>(t), static_cast<int>(j)));
                 std::uint16_t scale;

@@ -39,13 +39,20 @@ RC_GTEST_PROP(Spec, WhatValidatesCanBeUsed, ()) {
     spec.tail_tiles = *rc::gen::inRange(-1, 66);
     spec.centred_keys = *rc::gen::arbitrary<bool>();
     spec.balanced_keys = *rc::gen::arbitrary<bool>();
+    spec.kept_keys *= *rc::gen::arbitrary<bool>();
+    spec.wide_keys = *rc::gen::arbitrary<bool>();
+    spec.gain_search = *rc::gen::arbitrary<bool>();
+    spec.key_estimator = *rc::gen::element(Estimator::mse, Estimator::prod);
+    spec.value_scheme = *rc::gen::element(ValueScheme::rotated, ValueScheme::group);
+    spec.outlier_split = *rc::gen::weightedElement<bool>({{2, false}, {1, true}});
     if (const Status status = validate(spec); !status.ok()) {
         RC_ASSERT(!status.message().empty());
         return;
     }
     const CodeBits bits = code_bits(spec);
+    // Scales, references and outliers' bits; groups of 32 carry two numbers of 16 bits each, and one of 16 may be left over.
     RC_ASSERT(bits.keys > spec.key_bits && bits.keys < spec.key_bits + 1);
-    RC_ASSERT(bits.values > spec.value_bits && bits.values < spec.value_bits + 1);
+    RC_ASSERT(bits.values > spec.value_bits && bits.values < spec.value_bits + (spec.value_scheme == ValueScheme::group ? 1.5 : 1.0));
     const testing::Encoded e = testing::encode(make_coder(spec, Side::key), testing::gaussian(spec.head_dim, 1).data());
     RC_ASSERT(e.scale > 0 && e.scale < 0x7c00);
 }

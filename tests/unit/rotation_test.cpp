@@ -75,8 +75,40 @@ TEST_P(RotationOfDim, SignsAreBalanced) {
     }
 }
 
+TEST(Rotation, EveryQuarterOfAHeadAndItsRestHaveAHadamardRotation) {
+    for (const int head_dim : supported_head_dims()) {
+        for (const int d : {head_dim, head_dim / 4, head_dim - head_dim / 4}) {
+            ASSERT_TRUE(has_hadamard(d)) << d;
+            const auto tables = rotation_tables(d, Rotation::hadamard, kSeed, outlier_stream(Side::key));
+            const std::vector<float> before = testing::gaussian(d, 5);
+            std::vector<float> x = before;
+            rotate_forward(*tables, x.data());
+            EXPECT_NEAR(norm_of(x) / norm_of(before), 1, 1e-5) << d;
+            EXPECT_NE(x, before);
+            rotate_inverse(*tables, x.data());
+            for (int j = 0; j < d; ++j) EXPECT_NEAR(x[j], before[j], 1e-5) << d;
+        }
+    }
+    for (const int none : {-4, 0, 3, 10, 18, 92}) EXPECT_FALSE(has_hadamard(none)) << none;  // (92 has one, but not by Paley)
+    EXPECT_TRUE(paley_hadamard(92).empty());
+}
+
+TEST(Rotation, NormalMatricesHaveTheirMoments) {
+    const std::vector<float> s = normal_matrix(128, kSeed, kSketchStream);
+    double sum = 0, squares = 0, fourth = 0;
+    for (const float x : s) {
+        sum += x;
+        squares += static_cast<double>(x) * x;
+        fourth += std::pow(x, 4);
+    }
+    const auto n = static_cast<double>(s.size());  // standard errors: 1, sqrt(2), sqrt(96), over sqrt(n) = 128
+    EXPECT_NEAR(sum / n, 0, 4 / 128.0);
+    EXPECT_NEAR(squares / n, 1, 4 * std::sqrt(2.0) / 128);
+    EXPECT_NEAR(fourth / n, 3, 4 * std::sqrt(96.0) / 128);
+}
+
 TEST(Rotation, PaleyMatricesAreHadamard) {
-    for (int order : {1, 12, 20, 28, 36}) {
+    for (int order : {1, 12, 20, 28, 36, 60, 84, 108}) {
         const std::vector<float> h = paley_hadamard(order);
         ASSERT_EQ(h.size(), static_cast<std::size_t>(order * order));
         for (int i = 0; i < order; ++i) {

@@ -51,6 +51,7 @@ TEST(Spec, PresetNamesAreUniqueAndSayTheirBits) {
     for (const Preset& preset : presets()) {
         EXPECT_TRUE(names.insert(preset.name).second) << preset.name;
         EXPECT_FALSE(preset.summary.empty());
+        if (preset.name.rfind("paper-", 0) == 0) continue;
         const std::string expected = "k" + std::to_string(preset.spec.key_bits) + "v" + std::to_string(preset.spec.value_bits);
         EXPECT_EQ(preset.name.substr(0, 4), expected);
     }
@@ -64,6 +65,58 @@ TEST(Spec, PlainPresetsAreThePublishedMethod) {
     EXPECT_EQ(plain.value().spec.sink_tokens, 0);
     EXPECT_EQ(plain.value().spec.kept_keys, 0);
     EXPECT_EQ(plain.value().spec.tail_tiles, 0);
+}
+
+// Every scheme on its own is fine; what it excludes is said by name.
+TEST(Spec, SchemesSayWhatTheyExclude) {
+    Spec paper = find_preset("k3v2-plain").value().spec;
+    paper.tail_tiles = 2;
+    const auto with = [&](auto change) {
+        Spec spec = paper;
+        change(spec);
+        return spec;
+    };
+    const auto prod = [](Spec& s) { s.key_estimator = Estimator::prod; };
+    const auto group = [](Spec& s) { s.value_scheme = ValueScheme::group; };
+    const auto split = [](Spec& s) { s.outlier_split = true, s.gain_search = false; };
+    for (const Spec& spec : {with(prod), with(group), with(split), with([&](Spec& s) { prod(s), group(s); })}) EXPECT_TRUE(validate(spec).ok());
+    EXPECT_TRUE(validate(with([&](Spec& s) { prod(s), group(s), s.tail_tiles = 0; })).ok());
+    EXPECT_TRUE(validate(with([&](Spec& s) { group(s), s.centred_keys = s.balanced_keys = true, s.kept_keys = 4; })).ok());
+
+    const auto refused = [&](auto change, const char* words) {
+        const std::string message = message_of(with(change));
+        EXPECT_NE(message.find(words), std::string::npos) << message;
+    };
+    refused([&](Spec& s) { prod(s), s.key_bits = 5; }, "key_bits is 5; with key_estimator prod it can be 2, 3 or 4");
+    refused([&](Spec& s) { group(s), s.value_bits = 3; }, "value_bits is 3; with value_scheme group it can be 2 or 4");
+    refused([&](Spec& s) { split(s), s.key_bits = 6; }, "key_bits is 6; with outlier_split it can be 2 to 5");
+    refused([&](Spec& s) { split(s), s.value_bits = 8; }, "value_bits is 8; with outlier_split it can be 2 to 5");
+    refused([&](Spec& s) { split(s), prod(s); }, "outlier_split and key_estimator prod exclude each other");
+    refused([&](Spec& s) { split(s), group(s); }, "outlier_split and value_scheme group exclude each other");
+    refused([&](Spec& s) { split(s), s.gain_search = true; }, "outlier_split needs gain_search off");
+    refused([&](Spec& s) { split(s), s.tail_tiles = 0; }, "outlier_split needs tail_tiles of at least 1");
+    for (const bool sketch : {true, false}) {
+        const auto scheme = [&](Spec& s) { sketch ? prod(s) : split(s); };
+        const std::string name = sketch ? "key_estimator prod" : "outlier_split";
+        refused([&](Spec& s) { scheme(s), s.centred_keys = true; }, (name + " needs centred_keys off").c_str());
+        refused([&](Spec& s) { scheme(s), s.balanced_keys = true; }, (name + " needs balanced_keys off").c_str());
+        refused([&](Spec& s) { scheme(s), s.kept_keys = 1; }, (name + " needs kept_keys of 0").c_str());
+        refused([&](Spec& s) { scheme(s), s.wide_keys = true; }, (name + " needs wide_keys off").c_str());
+    }
+}
+
+TEST(Spec, ThePapersPresetsAreWhatItsAuthorsDescribe) {
+    const Spec original = find_preset("paper-k3v2").value().spec;
+    EXPECT_EQ(original.key_estimator, Estimator::prod);
+    EXPECT_EQ(original.sketch, Sketch::gaussian);
+    EXPECT_EQ(original.value_scheme, ValueScheme::group);
+    EXPECT_EQ(original.tail_tiles, 2);
+    EXPECT_EQ(original.sink_tokens, 0);
+    EXPECT_DOUBLE_EQ(code_bits(original).keys, 3 + 2 * 16 / 128.0);    // two norms
+    EXPECT_DOUBLE_EQ(code_bits(original).values, 2 + 2 * 16 / 32.0);   // scale and zero of each group
+    // 32 channels with one bit more and two norms: (32 * 3 + 96 * 2 + 2 * 16) / 128, and one bit more throughout.
+    EXPECT_DOUBLE_EQ(code_bits(find_preset("paper-2.5").value().spec).mean, 2.5);
+    EXPECT_DOUBLE_EQ(code_bits(find_preset("paper-3.5").value().spec).mean, 3.5);
 }
 
 TEST(Spec, EveryPresetIsFoundByItsName) {

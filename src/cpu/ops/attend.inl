@@ -171,7 +171,30 @@ bool fully_masked(const AttendParams& p, const AttendTile& tile) {
     return true;
 }
 
+// Records, one after another: all arithmetic is the scheme's.
+void record_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    float column[kMaxRows];
+    for (int i = 0; i < p.rows * kTile; i += L) Isa::store(s.scores + i, Isa::zero());
+    for (int t = tile.skip; t < tile.count; ++t) {
+        p.key_records->scores(p.key_records->scheme, p.query_prepared, p.rows, tile.key + t * p.key_records->record_bytes, column);
+        for (int r = 0; r < p.rows; ++r) s.scores[r * kTile + t] = column[r];
+    }
+}
+
+void record_values(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    float column[kMaxRows];
+    for (int t = tile.skip; t < tile.count; ++t) {
+        bool any = false;
+        for (int r = 0; r < p.rows; ++r) {
+            column[r] = s.scores[r * kTile + t];
+            any |= column[r] != 0;
+        }
+        if (any) p.value_records->accumulate(p.value_records->scheme, column, p.rows, tile.value + t * p.value_records->record_bytes, p.sum_rotated);
+    }
+}
+
 void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    if (p.key_records) return record_scores(p, tile, s);
     const int d = p.key_dim;
     const std::uint8_t* scales = tile.key + static_cast<std::size_t>(d) * p.key_coder->bits * kTile / 8;
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales, kTile);
@@ -289,6 +312,7 @@ bool soften_row(const AttendParams& p, const AttendTile& tile, int r, float* row
 }
 
 void coded_values(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+    if (p.value_records) return record_values(p, tile, s);
     const int d = p.value_dim;
     const std::uint8_t* scales = tile.value + static_cast<std::size_t>(d) * p.value_coder->bits * kTile / 8;
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales + kTile, kTile);
