@@ -5,7 +5,11 @@ add_library(tq_flags INTERFACE)
 target_compile_options(tq_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-Wall;-Wextra;-Wshadow>
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${TQ_WERROR}>>:-Werror>)
+# Kernels are always optimised: a debug build of them would be too slow to test. (-O3 for the scalar row, whose lanes are loops;
+# with sanitizers that takes g++ minutes per file.)
+set(TQ_KERNEL_FLAGS -O3)
 if(TQ_SANITIZE)
+  set(TQ_KERNEL_FLAGS -O1 -g1)
   target_compile_options(tq_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   target_link_options(tq_flags INTERFACE -fsanitize=address,undefined)
 endif()

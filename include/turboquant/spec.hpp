@@ -71,7 +71,7 @@ std::span<const int> supported_head_dims();
 std::span<const int> supported_bits();
 
 struct Preset {
-    std::string_view name;
+    std::string name;
     std::string_view summary;  // one line for `turboquant info`
     Spec spec;                 // head_dim is left at its default; the model's is filled in
 };
@@ -79,7 +79,8 @@ struct Preset {
 // Every preset, in the order in which users should meet them. The first is the default.
 std::span<const Preset> presets();
 
-// The preset of that name; the error lists all names and the nearest one.
+// The preset of that name; the error lists all names and the nearest one. A name may be followed by settings, each a field of Spec
+// and its value after a colon: "k4v4:tail_tiles=1:trellis_codes=0". Every field but head_dim can be set.
 Result<Preset> find_preset(std::string_view name);
 
 // Bits per number of sealed tiles at this head_dim, scales and references counted: {keys, values, mean}.

@@ -12,58 +12,6 @@ namespace {
 constexpr std::array kHeadDims = {64, 80, 96, 112, 128, 192, 256, 576};
 constexpr std::array kBits = {2, 3, 4, 5, 6, 8};
 
-constexpr Spec preset_spec(int key_bits, int value_bits, bool plain = false) {
-    Spec spec;
-    spec.key_bits = key_bits;
-    spec.value_bits = value_bits;
-    if (plain) {
-        spec.trellis_codes = false;
-        spec.centred_keys = false;
-        spec.balanced_keys = false;
-        spec.sink_tokens = 0;
-        spec.kept_keys = 0;
-        spec.tail_tiles = 0;
-        spec.wide_keys = false;
-    }
-    return spec;
-}
-
-// The original project's: 2-bit codes and a sign of a sketch for keys, 2-bit groups for values, the newest tokens exact.
-constexpr Spec original_spec() {
-    Spec spec = preset_spec(3, 2, true);
-    spec.key_estimator = Estimator::prod;
-    spec.value_scheme = ValueScheme::group;
-    spec.tail_tiles = 2;
-    return spec;
-}
-
-// The paper's: outlier channels apart, codes with the paper's scale.
-constexpr Spec paper_spec(int bits) {
-    Spec spec = preset_spec(bits, bits, true);
-    spec.outlier_split = true;
-    spec.gain_search = false;
-    spec.tail_tiles = 2;
-    return spec;
-}
-
-constexpr Preset kPresets[] = {
-    {"k4v4", "the default: close to an 8-bit cache at half its bytes", preset_spec(4, 4)},
-    {"k4v3", "a little smaller", preset_spec(4, 3)},
-    {"k3v3", "between q5_0 and q4_0 in quality, smaller than both", preset_spec(3, 3)},
-    {"k4v2", "4-bit keys where values matter little", preset_spec(4, 2)},
-    {"k3v2", "the smallest that holds up on every model we tried", preset_spec(3, 2)},
-    {"k2v2", "the smallest; check the quality on your model first", preset_spec(2, 2)},
-    {"k5v4", "more precise keys", preset_spec(5, 4)},
-    {"k6v4", "more precise keys still", preset_spec(6, 4)},
-    {"k8v4", "8-bit keys, for models with very large keys", preset_spec(8, 4)},
-    {"k8v8", "nearly exact; for finding out whether the cache is to blame", preset_spec(8, 8)},
-    {"k4v4-plain", "k4v4 without reference, balance, sinks and tail, for comparison", preset_spec(4, 4, true)},
-    {"k3v2-plain", "k3v2 without reference, balance, sinks and tail", preset_spec(3, 2, true)},
-    {"paper-k3v2", "the original's: 2 bits and a sketch's sign, 2-bit groups; to compare", original_spec()},
-    {"paper-2.5", "the paper's 2.5 bits: outlier channels apart, 3 and 2 bits", paper_spec(2)},
-    {"paper-3.5", "the paper's 3.5 bits: outlier channels apart, 4 and 3 bits", paper_spec(3)},
-};
-
 template <class Range>
 std::string join(const Range& range, const char* separator = ", ") {
     std::string text;
@@ -85,22 +33,6 @@ bool contains(const Range& range, int value) {
 
 Status not_in(const char* field, int given, const std::string& choices) {
     return invalid_argument(std::string(field) + " is " + std::to_string(given) + "; supported: " + choices);
-}
-
-// Levenshtein distance, for "did you mean".
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const std::size_t up = row[j];
-            row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-            diagonal = up;
-        }
-    }
-    return row[b.size()];
 }
 
 // What the paper and the original project do otherwise, and what of ours it excludes.
@@ -139,7 +71,6 @@ Status validate_schemes(const Spec& spec) {
 
 std::span<const int> supported_head_dims() { return kHeadDims; }
 std::span<const int> supported_bits() { return kBits; }
-std::span<const Preset> presets() { return kPresets; }
 
 Status validate(const Spec& spec) {
     if (!contains(kHeadDims, spec.head_dim)) return not_in("head_dim", spec.head_dim, join(kHeadDims));
@@ -161,23 +92,6 @@ Status validate(const Spec& spec) {
         return invalid_argument("kept_keys needs tail_tiles of at least 1: which keys matter is known only when there are queries that look at them");
     }
     return validate_schemes(spec);
-}
-
-Result<Preset> find_preset(std::string_view name) {
-    std::vector<std::string> names;
-    std::string_view nearest;
-    std::size_t nearest_distance = 4;
-    for (const Preset& preset : kPresets) {
-        if (preset.name == name) return preset;
-        names.emplace_back(preset.name);
-        if (const std::size_t distance = edit_distance(name, preset.name); distance < nearest_distance) {
-            nearest_distance = distance;
-            nearest = preset.name;
-        }
-    }
-    std::string message = "no preset is called '" + std::string(name) + "'";
-    message += nearest.empty() ? "." : "; did you mean '" + std::string(nearest) + "'?";
-    return invalid_argument(message + " There are: " + join(names));
 }
 
 CodeBits code_bits(const Spec& spec) {

@@ -289,15 +289,15 @@ void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
     }
     for (int r = 0; r < rows; ++r) {
         const auto [query, head] = row_of(call, at, r);
-        float total = sum.total[r], factor = 1;
+        float total = sum.total[r], factor = 1, largest = sum.largest[r];
         if (args.sinks) {  // as if one more cell with this score and a zero value had come last
-            const float largest = std::max(sum.largest[r], args.sinks[head]);
+            largest = std::max(largest, args.sinks[head]);
             factor = sum.largest[r] == kMinusInfinity ? 0.0f : std::exp(sum.largest[r] - largest);
             total = total * factor + (args.sinks[head] == kMinusInfinity ? 0.0f : std::exp(args.sinks[head] - largest));
         }
         if (!call.shared.log_totals.empty()) {
             const std::size_t head_row = static_cast<std::size_t>(at.stream) * args.num_heads + head;
-            call.shared.log_totals[head_row * args.num_queries + query] = std::log(total) + (args.sinks ? std::max(sum.largest[r], args.sinks[head]) : sum.largest[r]);
+            call.shared.log_totals[head_row * args.num_queries + query] = std::log(total) + largest;
         }
         const float inverse = total == 0 ? 0.0f : factor / total;
         float* out = args.out + at.stream * args.out_stream_stride + query * args.out_query_stride + head * args.out_stride;

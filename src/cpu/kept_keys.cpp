@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/tile_store.hpp"
+
 namespace turboquant {
 
 std::size_t KeptKeys::bytes(int head_dim) const { return 2 * static_cast<std::size_t>(std::popcount(rows)) * head_dim; }
@@ -69,6 +71,48 @@ std::uint64_t most_harmful(const std::array<float, kTileTokens>& harm, std::uint
         kept |= 1ull << worst;
     }
     return kept;
+}
+
+// --- what a store does with them ---
+
+void TileStore::Impl::forget_kept(std::size_t index) {
+    for (int head = 0; head < shape.num_kv_heads && keeps_keys(); ++head) kept_of(index, head) = {};
+}
+
+// Tiles differ much in how many keys deserve it; on average it shall not be more than one, so that the bytes are bounded.
+void TileStore::Impl::limit_kept() {
+    std::size_t sealed_parts = 0, rows = 0;
+    for (const Tile& tile : tiles) sealed_parts += tile.is_sealed() ? shape.num_kv_heads : 0;
+    for (const KeptKeys& one : kept) rows += std::popcount(one.rows);
+    most_kept = rows <= sealed_parts ? spec.kept_keys : std::min(spec.kept_keys, 1);
+}
+
+// Rows that came back from codes are not exact any more, so that only those written since, and those kept before, qualify.
+void TileStore::Impl::choose_kept(std::size_t index, int kv_head) {
+    const Tile& tile = tiles[index];
+    const std::size_t row = row_numbers(), d = spec.head_dim;
+    const std::uint16_t* rows = open_rows(tile) + kv_head * d;
+    KeptKeys& chosen = kept_of(index, kv_head);
+    const std::uint64_t candidates = (tile.dirty | chosen.rows) & tile.written & ~sink_mask(index);
+    chosen = {};
+    if (!trend.any() || balanced_query_power.empty()) return;
+    const int stream = static_cast<int>(index / static_cast<std::size_t>(tiles_per_stream()));
+    const int group = trend.num_heads() / shape.num_kv_heads;
+    std::array<float, kTileTokens> harm;
+    cpu::CodecScratch& scratch = thread_codec_scratch();
+    codec.distances(rows, row, candidates, balance_of(kv_head), blob(tile, kv_head), harm, scratch);
+    for (int t = 0; t < kTileTokens; ++t) {
+        float log_weight = -INFINITY;
+        for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+            log_weight = std::max(log_weight, trend.log_weight(stream, head, scratch.wide.data() + t * d));
+        }
+        harm[t] *= std::exp(std::min(log_weight, 0.0f)) * balanced_query_power[kv_head] / static_cast<float>(d);
+    }
+    chosen.rows = most_harmful(harm, candidates, most_kept);
+    if (chosen.rows == 0) return;
+    chosen.numbers = std::make_unique<std::uint16_t[]>(chosen.bytes(spec.head_dim) / 2);
+    std::uint16_t* out = chosen.numbers.get();
+    for (std::uint64_t left = chosen.rows; left; left &= left - 1, out += d) std::copy_n(rows + std::countr_zero(left) * row, d, out);
 }
 
 }  // namespace turboquant

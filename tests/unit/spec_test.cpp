@@ -57,6 +57,34 @@ TEST(Spec, PresetNamesAreUniqueAndSayTheirBits) {
     }
 }
 
+TEST(Spec, NamesCanCarrySettings) {
+    const Result<Preset> found = find_preset("k4v4:tail_tiles=1:trellis_codes=0:rotation=haar:seed=7:key_bits=5");
+    ASSERT_TRUE(found.ok()) << found.status().message();
+    Spec expected = find_preset("k4v4").value().spec;
+    expected.tail_tiles = 1;
+    expected.trellis_codes = false;
+    expected.rotation = Rotation::haar;
+    expected.seed = 7;
+    expected.key_bits = 5;
+    EXPECT_EQ(found.value().spec, expected);
+    EXPECT_EQ(found.value().name, "k4v4:tail_tiles=1:trellis_codes=0:rotation=haar:seed=7:key_bits=5");
+
+    const auto refused = [](const char* name, const char* words) {
+        const Result<Preset> wrong = find_preset(name);
+        ASSERT_FALSE(wrong.ok()) << name;
+        EXPECT_NE(wrong.status().message().find(words), std::string::npos) << wrong.status().message();
+    };
+    refused("k4v4:tail=1", "'tail=1' names no field; there are: key_bits, ");
+    refused("k4v4:tail_tiles", "'tail_tiles' has no value");
+    refused("k4v4:tail_tiles=x", "'tail_tiles=x' is not a whole number");
+    refused("k4v4:tail_tiles=", "is not a whole number");
+    refused("k4v4:gain_search=yes", "is not 0 or 1");
+    refused("k4v4:sketch=big", "is not gaussian or orthogonal");
+    refused("k4v4:tail_tiles=0", "centred_keys needs tail_tiles of at least 1");
+    refused("k4v4:", "'' names no field");
+    refused("k4:tail_tiles=1", "no preset is called 'k4'; did you mean");
+}
+
 TEST(Spec, PlainPresetsAreThePublishedMethod) {
     const Result<Preset> plain = find_preset("k4v4-plain");
     ASSERT_TRUE(plain.ok());

@@ -193,17 +193,19 @@ void record_values(const AttendParams& p, const AttendTile& tile, const Scratch&
     }
 }
 
+float dot(const float* a, const float* b, int num) {
+    F sum = Isa::zero();
+    for (int j = 0; j < num; j += L) sum = Isa::fma(Isa::load(a + j), Isa::load(b + j), sum);
+    return Isa::reduce_add(sum);
+}
+
 void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
     if (p.key_records) return record_scores(p, tile, s);
     const int d = p.key_dim;
     const std::uint8_t* scales = tile.key + static_cast<std::size_t>(d) * p.key_coder->bits * kTile / 8;
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales, kTile);
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales) + kTile, s.reference, d);
-    for (int r = 0; r < p.rows; ++r) {
-        F sum = Isa::zero();
-        for (int j = 0; j < d; j += L) sum = Isa::fma(Isa::load(p.query + r * d + j), Isa::load(s.reference + j), sum);
-        s.offset[r] = Isa::reduce_add(sum);
-    }
+    for (int r = 0; r < p.rows; ++r) s.offset[r] = dot(p.query + r * d, s.reference, d);
     unpack_tile<true>(*p.key_coder, tile.key, s.b);
     integer_product(p.query_packed, p.rows, static_cast<std::size_t>(p.rows) * d / Isa::kGroup, s.b, d / Isa::kGroup, kTile, [&](int r, int n, F value) {
         const F scale = Isa::mul(Isa::set(p.query_unit[r]), Isa::load(s.scales + n));
@@ -212,11 +214,7 @@ void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& 
     const std::uint16_t* kept = tile.kept;
     for (std::uint64_t left = tile.kept_rows; left; left &= left - 1, kept += d) {
         halves_to_floats(kept, s.wide, d);
-        for (int r = 0; r < p.rows; ++r) {
-            F sum = Isa::zero();
-            for (int j = 0; j < d; j += L) sum = Isa::fma(Isa::load(p.query + r * d + j), Isa::load(s.wide + j), sum);
-            s.scores[r * kTile + __builtin_ctzll(left)] = Isa::reduce_add(sum);
-        }
+        for (int r = 0; r < p.rows; ++r) s.scores[r * kTile + __builtin_ctzll(left)] = dot(p.query + r * d, s.wide, d);
     }
 }
 
