@@ -33,7 +33,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MODELS = {"smollm2": "TQ_MODEL_SMOLLM2", "gemma3": "TQ_MODEL_GEMMA3", "qwen": "TQ_MODEL_QWEN"}
-PRESETS = ["k8v8", "k8v4", "k6v4", "k5v4", "k4v4", "k4v3", "k3v3", "k4v2", "k3v2", "k2v2", "k4v4-plain", "k3v2-plain"]
+PRESETS = ["k8v8", "k8v4", "k6v4", "k5v4", "k4v4", "k4v3", "k3v3", "k4v2", "k3v2", "k2v2", "k4v4-plain", "k3v2-plain", "paper-3.5", "paper-k3v2", "paper-2.5"]
 ENGINE_CACHES = {"q8_0": 8.5, "q5_0": 5.5, "iq4_nl": 4.5, "q4_0": 4.5}  # and their bits per value
 FLOOR = "floor"  # the f16 cache without flash attention: what other rounding costs by itself
 

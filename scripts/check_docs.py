@@ -48,8 +48,8 @@ class Tree:
                     self.variables |= set(re.findall(r"\bTQ_[A-Z][A-Z0-9_]*\b", path.read_text(errors="ignore")))
         presets = root / "CMakePresets.json"
         self.build_presets = {p["name"] for p in json.loads(presets.read_text())["configurePresets"]} if presets.exists() else set()
-        spec = root / "src/core/spec.cpp"
-        self.cache_presets = set(re.findall(r'\{"([\w-]+)", "', spec.read_text())) if spec.exists() else set()
+        table = root / "src/core/presets.cpp"
+        self.cache_presets = set(re.findall(r'\{"([\w.-]+)", "[^"]*", \w+_spec\(', table.read_text())) if table.exists() else set()
 
     def has(self, name, folder):
         name = re.sub(r"<[^>]*>", "*", name).rstrip("/")
@@ -211,7 +211,7 @@ def violations(root, tool=None):
 
 GOOD = """# A page
 [here](#a-page), [docs](docs/format.md#the-tiles), [out](https://example.org/x). `src/core/half.hpp`, `core/half.hpp`, `half.hpp`,
-`src/<place>/*.hpp`, `src/core/{half.hpp,spec.cpp}`, `llama.h`, `ggml/src/ggml.c`, `k4v4`, `TQ_PRESET`, `scripts/test`, `a / b`
+`src/<place>/*.hpp`, `src/core/{half.hpp,presets.cpp}`, `llama.h`, `ggml/src/ggml.c`, `k4v4`, `TQ_PRESET`, `scripts/test`, `a / b`
 ```sh
 $ scripts/test --fast  # a comment
 TQ_PRESET=k4v4 build/turboquant run --json \\
@@ -222,7 +222,7 @@ cmake --preset dev && ctest --preset dev -L unit
 #include "core/nothing.hpp"
 ```
 """
-TREE = {"README.md": GOOD, "docs/format.md": "## The tiles\n", "src/core/half.hpp": "", "src/core/spec.cpp": '{"k4v4", "the default"', "scripts/test": "",
+TREE = {"README.md": GOOD, "docs/format.md": "## The tiles\n", "src/core/half.hpp": "", "src/core/presets.cpp": '{"k4v4", "the default", preset_spec(4, 4)}', "scripts/test": "",
         "tests/unit/x.cpp": 'getenv("TQ_PRESET")', "CMakePresets.json": '{"configurePresets": [{"name": "dev"}]}'}
 BAD = [("`src/core/nothing.hpp`", "does not exist"), ("`core/nothing.hpp`", "does not exist"), ("`nothing.hpp`", "no file is called"),
        ("`src/core/{half.hpp,nothing.hpp}`", "does not exist"), ("[x](docs/nothing.md)", "leads nowhere"), ("[x](docs/format.md#nothing)", "no heading"),

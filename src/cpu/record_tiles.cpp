@@ -47,7 +47,8 @@ bool TileStore::Impl::decide_outliers() {
     return decide(codec.coder().bits);
 }
 
-void TileStore::Impl::recode(int kv_head, const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which, std::uint8_t* blob) const {
+void TileStore::Impl::recode(int kv_head, const std::uint16_t* rows, std::size_t row_stride, std::uint64_t which,
+                             std::uint8_t* blob) const {
     const RowScheme* scheme = scheme_of(kv_head);
     if (!scheme) return codec.recode(rows, row_stride, which, balance_of(kv_head), blob, thread_codec_scratch());
     std::vector<float>& wide = thread_codec_scratch().wide;

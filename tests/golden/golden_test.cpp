@@ -12,6 +12,7 @@
 #include "core/codebook.hpp"
 #include "core/convert.hpp"
 #include "core/counter_rng.hpp"
+#include "core/scheme.hpp"
 #include "support/vectors.hpp"
 
 namespace turboquant {
@@ -211,6 +212,39 @@ TEST(Golden, Records) {
         }
         const std::string at = "64/" + std::to_string(layout.key_bits) + "/" + std::to_string(layout.value_bits);
         EXPECT_TRUE(same_bits(records, file.get<std::uint8_t>(at))) << at;
+    }
+    file.expect_all_used();
+}
+
+TEST(Golden, Schemes) {
+    GoldenFile file("schemes");
+    for (const int d : {64, 80, 128}) {
+        const std::string at = std::to_string(d);
+        const std::vector<float> x = file.get<float>(at + "/x");
+        const std::vector<std::uint16_t> outliers = file.get<std::uint16_t>(at + "/outliers");
+        EXPECT_TRUE(same_bits(outlier_channels(file.get<double>(at + "/power")), outliers));
+        const auto compare = [&](const Spec& spec, Side side, const std::string& name) {
+            const auto scheme = make_scheme(spec, side, outliers);
+            std::vector<std::uint8_t> records(x.size() / d * scheme->record_bytes(), 0xcc);
+            for (std::size_t i = 0; i < x.size() / d; ++i) scheme->encode(&x[i * d], &records[i * scheme->record_bytes()]);
+            EXPECT_TRUE(same_bits(records, file.get<std::uint8_t>(at + "/" + name))) << at << "/" << name;
+        };
+        for (const int bits : {2, 3, 4}) {
+            Spec spec = testing::spec_of(d, bits);
+            spec.key_estimator = Estimator::prod;
+            spec.sketch = Sketch::orthogonal;
+            compare(spec, Side::key, "prod-orthogonal/" + std::to_string(bits));
+            spec.sketch = Sketch::gaussian;
+            if (file.has(at + "/prod-gaussian/" + std::to_string(bits)))
+                compare(spec, Side::key, "prod-gaussian/" + std::to_string(bits));
+            spec.value_scheme = ValueScheme::group;
+            if (bits != 3) compare(spec, Side::value, "group/" + std::to_string(bits));
+            spec = testing::spec_of(d, bits);
+            spec.outlier_split = true;
+            for (const auto& [name, side] : kSides) {
+                if (bits != 4) compare(spec, side, "split/" + name + "/" + std::to_string(bits));
+            }
+        }
     }
     file.expect_all_used();
 }

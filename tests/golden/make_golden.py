@@ -3,6 +3,7 @@
 
 An implementation of its own, from the definition (docs/format.md), sharing nothing with the library: codebooks are solved
 by Newton's method in double precision, vectors are encoded with NumPy in binary32 in the defined order.
+(Over 500 lines: one program from counter to bytes, to be read beside docs/format.md.)
 
     make_golden.py           write the data
     make_golden.py --check   compare with the data that is checked in (exit code 77 without NumPy)
@@ -168,10 +169,10 @@ BOOKS = {bits: Book(bits) for bits in BITS if bits != 8}
 
 @functools.lru_cache
 def paley(order):
-    """Hadamard matrices: Paley I for 12 and 20, Paley II for 28 and 36, in int64."""
+    """Hadamard matrices: Paley I for 12, 20 and 60, Paley II for 28 and 36, in int64."""
     if order == 1:
         return np.ones((1, 1), np.int64)
-    prime = {12: 11, 20: 19, 28: 13, 36: 17}[order]
+    prime = {12: 11, 20: 19, 28: 13, 36: 17, 60: 59}[order]
     squares = {x * x % prime for x in range(1, prime)}
     jacobsthal = np.array([[0 if i == j else (1 if (i - j) % prime in squares else -1) for j in range(prime)] for i in range(prime)])
     skew = prime % 4 == 3
@@ -471,8 +472,111 @@ def make_row_records(put):
         put(f"{d}/{key_bits}/{value_bits}", packed)
 
 
+# --- schemes: one vector to one record ---
+
+SKETCH_STREAM = 2
+
+
+def plain_codes(y, bits):
+    """Rotated vectors [num, n] -> codes, factors (binary16), and what they decode to."""
+    levels = BOOKS[bits].levels / BOOKS[bits].alpha if bits > 1 else np.array([math.sqrt(2 / math.pi)], F32)
+    thresholds, half = F32(0.5) * (levels[1:] + levels[:-1]), len(levels)
+    codes, factors = np.full(y.shape, half, np.uint8), np.zeros(len(y), F16)
+    for i, row in enumerate(y):
+        norm2 = tree_sum(row * row)
+        if norm2 == 0 or not np.isfinite(norm2):
+            factors[i] = 0 if norm2 == 0 else np.array(0x7E00, np.uint16).view(F16)
+            continue
+        k = np.searchsorted(thresholds, np.abs(row) * (np.sqrt(F32(len(row))) / np.sqrt(norm2)), side="right")
+        codes[i] = np.where(np.signbit(row), half - 1 - k, half + k)
+        factors[i] = min(np.sqrt(norm2), F32(65504))
+    signed = np.concatenate([-levels[::-1], levels])[codes]
+    return codes, factors, (factors.astype(F32) * norm(y.shape[1]))[:, None] * signed
+
+
+def bit_string(codes, bits):
+    return np.packbits(((codes[..., None] >> np.arange(bits, dtype=np.uint8)) & 1).reshape(len(codes), -1), axis=-1, bitorder="little")
+
+
+def halves(factors):
+    return factors.reshape(len(factors), -1).astype(F16).view(np.uint8)
+
+
+@functools.lru_cache
+def normal_matrix(d, seed, stream):
+    def normal(i):
+        u = ((word(seed, stream, 2 * i) >> 11) + 0.5) * 2.0 ** -53
+        v = (word(seed, stream, 2 * i + 1) >> 11) * 2.0 ** -53
+        return math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
+    return np.array([normal(i) for i in range(d * d)], F32).reshape(d, d)
+
+
+def prod_records(x, bits, orthogonal):
+    d = x.shape[1]
+    y = rotate(x, KEY)
+    codes, factors, decoded = plain_codes(y, bits - 1)
+    residual = y - decoded
+    if orthogonal:
+        sketch = rotate(residual * np.sqrt(F32(d)), SKETCH_STREAM)
+    else:
+        matrix, sketch = normal_matrix(d, SEED, SKETCH_STREAM), np.zeros_like(y)
+        for j in range(d):
+            sketch = sketch + residual[:, j, None] * matrix[:, j]
+    norms = np.minimum(np.sqrt(tree_sum(residual * residual)), F32(65504)).astype(F16)
+    special = (factors == 0) | np.isnan(factors)
+    norms = np.where(special, factors, norms)
+    minus = (sketch < 0) & ~special[:, None]
+    return np.concatenate([bit_string(codes, bits - 1), np.packbits(minus, axis=-1, bitorder="little"),
+                           halves(np.stack([factors, norms], axis=1))], axis=1)
+
+
+def group_records(x, bits):
+    steps = F32(2 ** bits - 1)
+    codes, parameters = np.zeros(x.shape, np.uint8), []
+    for begin in range(0, x.shape[1], 32):
+        part = x[:, begin:begin + 32]
+        finite = np.isfinite(part).all(axis=1)
+        low, high = part.min(axis=1), part.max(axis=1)
+        scale = np.minimum((high - low) / steps, F32(65504)).astype(F16)
+        zero = np.clip(low, F32(-65504), F32(65504)).astype(F16)
+        nan = np.array(0x7E00, np.uint16).view(F16)
+        scale, zero = np.where(finite, scale, nan), np.where(finite, zero, nan)
+        used = finite & (scale > 0)
+        spread = np.where(used, scale, F16(1)).astype(F32)[:, None]
+        exact = np.clip((part - zero.astype(F32)[:, None]) / spread, F32(0), steps)
+        codes[:, begin:begin + 32] = np.where(used[:, None], np.rint(np.where(used[:, None], exact, F32(0))), F32(0)).astype(np.uint8)
+        parameters += [scale, zero]
+    return np.concatenate([bit_string(codes, bits), halves(np.stack(parameters, axis=1))], axis=1)
+
+
+def split_records(x, bits, side, outliers):
+    others = [j for j in range(x.shape[1]) if j not in set(outliers)]
+    codes, factors, _ = plain_codes(rotate(x[:, outliers], 4 + side), bits + 1)
+    other_codes, other_factors, _ = plain_codes(rotate(x[:, others], 6 + side), bits)
+    return np.concatenate([bit_string(codes, bits + 1), bit_string(other_codes, bits), halves(np.stack([factors, other_factors], axis=1))], axis=1)
+
+
+def make_schemes(put):
+    for d in (64, 80, 128):
+        x = test_vectors(d)
+        put(f"{d}/x", x)
+        for bits in (2, 3, 4):
+            put(f"{d}/prod-orthogonal/{bits}", prod_records(x, bits, True))
+        if d == 64:
+            put(f"{d}/prod-gaussian/3", prod_records(x, 3, False))
+        for bits in (2, 4):
+            put(f"{d}/group/{bits}", group_records(x, bits))
+        power = np.array([word(6, 6, j) % 1000 for j in range(d)], np.float64)
+        outliers = sorted(sorted(range(d), key=lambda j: (-power[j], j))[:d // 4])
+        put(f"{d}/power", power)
+        put(f"{d}/outliers", np.array(outliers, np.uint16))
+        for bits in (2, 3):
+            for name, side in SIDES.items():
+                put(f"{d}/split/{name}/{bits}", split_records(x, bits, side, outliers))
+
+
 FILES = {"signs": make_signs, "codebooks": make_codebooks, "rotations": make_rotations, "encoded": make_encoded,
-         "tiles": make_tiles, "records": make_row_records}
+         "tiles": make_tiles, "records": make_row_records, "schemes": make_schemes}
 
 
 def main():

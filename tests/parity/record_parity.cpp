@@ -14,7 +14,8 @@ struct Kind {
 const std::vector<Kind>& kinds() {
     static const std::vector<Kind> all = [] {
         std::vector<Kind> list;
-        for (const char* preset : {"paper-k3v2", "paper-2.5", "paper-3.5"}) list.push_back({preset, find_preset(preset).value().spec});
+        for (const char* preset : {"paper-k3v2", "paper-2.5", "paper-3.5"})
+            list.push_back({preset, find_preset(preset).value().spec});
         Spec spec = list[0].spec;
         spec.key_bits = 4;
         spec.value_scheme = ValueScheme::rotated;
@@ -46,8 +47,8 @@ AttendCase with_bits_of(AttendCase c, const Spec& spec) {
 }
 
 void expect_parity(const AttendCase& c, const Kind& kind, Fill how, Masks masks, int num_threads) {
-    SCOPED_TRACE(::testing::Message() << kind.name << ", head_dim " << c.key_dim << "/" << c.value_dim << ", " << c.tokens << " tokens, " << c.queries
-                                      << " queries, seed " << c.seed);
+    SCOPED_TRACE(::testing::Message() << kind.name << ", head_dim " << c.key_dim << "/" << c.value_dim << ", " << c.tokens
+                                      << " tokens, " << c.queries << " queries, seed " << c.seed);
     const Stores stores = filled_stores(c, how, kind.spec);
     ASSERT_TRUE(stores.keys && stores.values);
     const Problem problem(c, *stores.keys, *stores.values, masks);
@@ -62,7 +63,8 @@ TEST(Records, EveryCase) {
     for (const AttendCase& c : attend_cases()) {
         if (c.key_dim == 576 && c.group_size > 64) continue;  // the oracle takes minutes, and schemes have no such seam
         const Kind& kind = kinds()[c.seed % kinds().size()];
-        expect_parity(with_bits_of(c, kind.spec), kind, kFills[c.seed / 2 % std::size(kFills)], kMasks[c.seed / 3 % std::size(kMasks)], 1);
+        expect_parity(with_bits_of(c, kind.spec), kind, kFills[c.seed / 2 % std::size(kFills)],
+                      kMasks[c.seed / 3 % std::size(kMasks)], 1);
     }
 }
 
@@ -72,7 +74,8 @@ TEST(Records, EveryKindAtEveryHeadSize) {
     for (const Kind& kind : kinds()) {
         for (const int dim : {64, 80, 96, 112, 128, 192, 256}) {
             AttendCase c = with_bits_of({dim, dim, 0, 0, 210, 3, 2, 2, 1, true, ++seed}, kind.spec);
-            expect_parity(c, kind, kFills[seed % std::size(kFills)], kMasks[seed % std::size(kMasks)], 1 + static_cast<int>(seed % 3));
+            expect_parity(c, kind, kFills[seed % std::size(kFills)], kMasks[seed % std::size(kMasks)],
+                          1 + static_cast<int>(seed % 3));
         }
     }
 }
@@ -108,17 +111,20 @@ TEST(Records, StoresHoldWhatTheSchemeSays) {
         for (const Spec& spec : record_specs(side, 80)) {
             const int heads = 2, d = spec.head_dim;
             const auto store = make_store(spec, {side, heads, 400, 1});
-            const auto exact = make_store([&] {
-                Spec all_tail = spec;
-                all_tail.tail_tiles = 64;
-                return all_tail;
-            }(), {side, heads, 400, 1});
+            const auto exact = make_store(
+                [&] {
+                    Spec all_tail = spec;
+                    all_tail.tail_tiles = 64;
+                    return all_tail;
+                }(),
+                {side, heads, 400, 1});
             fill(*store, 0, 350, Fill::batches, 5);
             fill(*exact, 0, 350, Fill::batches, 5);
             const std::vector<std::uint16_t> rows = rows_of(*exact, 0, 350), found = rows_of(*store, 0, 400);
             const std::size_t row = static_cast<std::size_t>(heads) * d;
             EXPECT_TRUE(std::equal(rows.begin() + 256 * row, rows.end(), found.begin() + 256 * row)) << "tail";
-            EXPECT_TRUE(std::all_of(found.begin() + 350 * row, found.end(), [](std::uint16_t h) { return h == 0; })) << "never written";
+            EXPECT_TRUE(std::all_of(found.begin() + 350 * row, found.end(), [](std::uint16_t h) { return h == 0; }))
+                << "never written";
             for (int head = 0; head < heads; ++head) {
                 const auto outliers = store->outliers(head);
                 EXPECT_EQ(outliers.size(), spec.outlier_split ? static_cast<std::size_t>(num_outliers(d)) : 0);
@@ -127,8 +133,10 @@ TEST(Records, StoresHoldWhatTheSchemeSays) {
                 for (const int cell : {0, 1, 63, 64, 200, 255}) {
                     const auto blob = store->sealed_blob(0, cell / 64, head);
                     ASSERT_EQ(blob.size(), 64 * scheme->record_bytes());
-                    const std::span<const std::uint16_t> written = std::span(rows).subspan(cell * row + static_cast<std::size_t>(head) * d, d);
-                    const std::span<const std::uint16_t> read = std::span(found).subspan(cell * row + static_cast<std::size_t>(head) * d, d);
+                    const std::span<const std::uint16_t> written =
+                        std::span(rows).subspan(cell * row + static_cast<std::size_t>(head) * d, d);
+                    const std::span<const std::uint16_t> read =
+                        std::span(found).subspan(cell * row + static_cast<std::size_t>(head) * d, d);
                     std::vector<std::uint8_t> record(scheme->record_bytes(), 0);
                     if (cell < spec.sink_tokens) {
                         EXPECT_TRUE(std::equal(written.begin(), written.end(), read.begin())) << "sink " << cell;
@@ -213,11 +221,14 @@ TEST(Records, RowsAreIndependent) {
             ASSERT_EQ(again.size(), bytes_before.size());
             const std::size_t record = again.size() / 64;
             for (std::size_t t = 0; t < 64; ++t) {
-                const bool same = std::equal(again.begin() + t * record, again.begin() + (t + 1) * record, bytes_before.begin() + t * record);
+                const bool same =
+                    std::equal(again.begin() + t * record, again.begin() + (t + 1) * record, bytes_before.begin() + t * record);
                 EXPECT_EQ(same, t != 36) << "row " << t;
             }
             for (std::size_t i = 0; i < after.size(); ++i) {
-                if (i / 192 != 100) { ASSERT_EQ(after[i], before[i]) << "cell " << i / 192; }
+                if (i / 192 != 100) {
+                    ASSERT_EQ(after[i], before[i]) << "cell " << i / 192;
+                }
             }
             EXPECT_TRUE(std::isnan(half_to_float(after[100 * 192])));
             store->copy_stream(0, 1);

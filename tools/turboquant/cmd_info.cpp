@@ -65,6 +65,9 @@ Json preset_results() {
                            {"sink_tokens", preset.spec.sink_tokens},
                            {"kept_keys", preset.spec.kept_keys},
                            {"tail_tiles", preset.spec.tail_tiles},
+                           {"key_estimator", preset.spec.key_estimator == Estimator::prod ? "prod" : "mse"},
+                           {"value_scheme", preset.spec.value_scheme == ValueScheme::group ? "group" : "rotated"},
+                           {"outlier_split", preset.spec.outlier_split},
                            {"code_bits_at_head_dim", std::move(bits)}});
     }
     return results;
