@@ -32,7 +32,9 @@ ZONES = [
     (r"src/capi/", [r"turboquant/.*", r"capi/.*"], [STD]),
     (r"adapters/ggml/", [LOCAL, r"turboquant/.*", ENGINE], [STD, POSIX]),
     (r"adapters/", [LOCAL, r"turboquant/.*"], [".*"]),
-    (r"tools/", [LOCAL, r"turboquant/.*", r"turboquant_ggml\.h", ENGINE], [STD, POSIX, r"CLI/.*", r"fmt/.*", r"nlohmann/.*"]),
+    # validate and audit judge the core, so they look inside it, as tests do.
+    (r"tools/turboquant/validation/", [r"validation/.*", r"turboquant/.*", r"core/.*"], [STD, POSIX, r"fmt/.*"]),
+    (r"tools/", [LOCAL, r"validation/.*", r"turboquant/.*", r"turboquant_ggml\.h", ENGINE], [STD, POSIX, r"CLI/.*", r"fmt/.*", r"nlohmann/.*"]),
     (r"python/", [LOCAL, r"turboquant/.*"], [".*"]),
 ]
 
@@ -112,6 +114,7 @@ GOOD = {
     "adapters/ggml/device.cpp": "#include \"device.hpp\"\n#include \"turboquant/spec.hpp\"\n#include \"ggml-backend-impl.h\"\n",
     "adapters/ggml/device.hpp": "",
     "tools/turboquant/main.cpp": "#include <CLI/CLI.hpp>\n#include \"turboquant_ggml.h\"\n#include \"llama.h\"\n",
+    "tools/turboquant/validation/rows.cpp": "#include <fmt/format.h>\n#include \"core/half.hpp\"\n#include \"turboquant/spec.hpp\"\n",
     "scripts/long.py": "# Over 500 lines: a table.\n" + "x\n" * 600,
 }
 BAD = [
@@ -134,6 +137,8 @@ BAD = [
     ("adapters/ggml/x.cpp", '#include "../../src/core/half.hpp"\n', "may not include"),
     ("adapters/ggml/x.cpp", '#include "missing.hpp"\n', "may not include"),
     ("tools/turboquant/x.cpp", '#include "cpu/kernels.hpp"\n', "may not include"),
+    ("tools/turboquant/x.cpp", '#include "core/half.hpp"\n', "may not include"),
+    ("tools/turboquant/validation/x.cpp", '#include "cpu/kernels.hpp"\n', "may not include"),
     ("tests/unit/x.cpp", "x\n" * 501, "501 lines"),
 ]
 

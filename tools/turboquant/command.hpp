@@ -19,6 +19,8 @@ using Action = std::function<int()>;
 void add_run(CLI::App& app, Action& chosen);
 void add_bench(CLI::App& app, Action& chosen);
 void add_info(CLI::App& app, Action& chosen);
+void add_validate(CLI::App& app, Action& chosen);
+void add_audit(CLI::App& app, Action& chosen);
 
 // exec's program and its arguments are what follows "--"; main() has cut them off before parsing.
 void add_exec(CLI::App& app, Action& chosen, const std::vector<std::string>& program);

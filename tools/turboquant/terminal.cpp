@@ -28,10 +28,10 @@ void note(std::string_view message) {
 
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
-int print_json(Json environment, Json results) {
+int print_json(Json environment, Json results, const char* list_name) {
     Json all;
     all["environment"] = std::move(environment);
-    all["results"] = std::move(results);
+    all[list_name] = std::move(results);
     // A model may stop in the middle of a UTF-8 character: replace it instead of failing.
     fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
     return std::fflush(stdout) == 0 ? kOk : fail(kFailure, "cannot write to standard output; is the disk full?");

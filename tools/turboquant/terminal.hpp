@@ -25,8 +25,9 @@ void note(std::string_view message);
 // Numbers in JSON: four decimals are more than any measurement here has.
 double rounded(double value);
 
-// Every --json answer has this shape: one object, {"environment": {...}, "results": [...]}. Returns the exit code.
-int print_json(Json environment, Json results);
+// Every --json answer has this shape: one object, {"environment": {...}, "results": [...]}; what the list is called may differ.
+// Returns the exit code.
+int print_json(Json environment, Json results, const char* list_name = "results");
 
 // Is this stream (1 or 2) a terminal that may be coloured? NO_COLOR and TERM=dumb say no.
 bool colour_wanted(int stream);
