@@ -26,6 +26,8 @@ std::set<const CacheTensor*> decision_told;
 tq_ggml_stats sum_of(const std::vector<CacheTensor*>& tensors) {
     tq_ggml_stats sum{};
     sum.size = sizeof sum;
+    std::int64_t most_cells = 0;
+    for (const CacheTensor* tensor : tensors) most_cells = std::max(most_cells, tensor->root()->ne[1]);
     for (const CacheTensor* tensor : tensors) {
         const StoreUsage usage = tensor->usage();
         const bool packed = tensor->state() == CacheTensor::State::packed;
@@ -34,6 +36,10 @@ tq_ggml_stats sum_of(const std::vector<CacheTensor*>& tensors) {
         sum.coded_bytes += usage.coded_bytes;
         sum.exact_bytes += usage.exact_bytes;
         sum.f16_bytes += 2 * usage.elements;
+        if (tensor->root()->ne[1] == most_cells) {
+            sum.full_elements += usage.elements;
+            sum.full_resident_bytes += usage.resident_bytes;
+        }
         if (!packed) sum.plain_bytes += usage.resident_bytes;
         sum.packed_tensors += packed;
         sum.plain_tensors += tensor->state() == CacheTensor::State::plain;

@@ -43,6 +43,8 @@ struct tq_ggml_stats {
     uint64_t exact_bytes;      /* of these: open tiles, the tail and the sinks, in f16 */
     uint64_t plain_bytes;      /* of these: tensors that fell back to plain f16 */
     uint64_t f16_bytes;        /* what an f16 cache holds for the same written cells */
+    uint64_t full_elements;       /* elements and resident_bytes of the tensors with the most cells only: all of them, or */
+    uint64_t full_resident_bytes; /* those that attend to everything where others have a sliding window */
     uint32_t packed_tensors;   /* cache tensors kept in codes */
     uint32_t plain_tensors;    /* cache tensors kept in plain f16, by choice or by fall-back */
     uint32_t wide_key_layers;  /* layers whose keys were given 8 bits automatically */

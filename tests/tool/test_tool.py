@@ -1,52 +1,18 @@
-"""The command line tool, from outside.
+"""The command line tool, from outside (support.py says what that needs)."""
 
-TQ_TOOL names the binary. Tests that run a model need TQ_MODEL_SMOLLM2 (the GGUF file) and a tool built with llama.cpp;
-those of our caches need the real plug-in, which `turboquant info` reports.
-"""
-
-import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-TOOL = os.environ.get("TQ_TOOL", "")
-MODEL = os.environ.get("TQ_MODEL_SMOLLM2", "")
-
-if not TOOL:
-    pytest.skip("TQ_TOOL is not set", allow_module_level=True)
+from support import INFO, MODEL, answer, needs_engine, needs_model, needs_plugin, one_clear_line, tool
 
 
-def tool(*arguments, stdin="", environment=None, timeout=600):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("TQ_") and k != "GGML_BACKEND_PATH"}
-    clean.update(environment or {})
-    return subprocess.run([TOOL, *map(str, arguments)], input=stdin, capture_output=True, text=True, env=clean, timeout=timeout)
-
-
-def answer(*arguments, **keywords):
-    done = tool(*arguments, **keywords)
-    assert done.returncode == 0, done.stderr
-    parsed = json.loads(done.stdout)
-    assert list(parsed) == ["environment", "results"]
-    return parsed
-
-
-def one_clear_line(done, code):
-    """The exit code, nothing on stdout, and exactly one line on stderr, from us."""
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert done.stdout == ""
-    assert done.stderr.startswith("turboquant: ") and done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
-
-
-INFO = json.loads(tool("info", "--json").stdout)
-HAS_ENGINE = INFO["environment"]["engine"] is not None
-needs_engine = pytest.mark.skipif(not HAS_ENGINE, reason="a tool without llama.cpp")
-needs_model = pytest.mark.skipif(not (HAS_ENGINE and MODEL), reason="needs llama.cpp and TQ_MODEL_SMOLLM2")
-needs_plugin = pytest.mark.skipif(not (HAS_ENGINE and MODEL and INFO["environment"]["plugin"]), reason="needs the plug-in and TQ_MODEL_SMOLLM2")
+SUBCOMMANDS = re.findall(r"^  ([a-z]+) ", tool("--help").stdout, re.MULTILINE)
 
 
 @pytest.fixture
@@ -74,10 +40,14 @@ def test_usage_errors_exit_with_2_and_one_line(arguments, says):
     assert says in one_clear_line(tool(*arguments), 2)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["bench", "--help"], ["exec", "--help"], ["info", "--help"], ["--version"]])
+def test_a_wrong_subcommand_names_all_there_are():
+    says = one_clear_line(tool("frobnicate"), 2)
+    assert {"run", "bench", "eval", "needle", "exec", "info"} <= set(SUBCOMMANDS)
+    assert says.endswith("there are " + ", ".join(SUBCOMMANDS[:-1]) + f" and {SUBCOMMANDS[-1]}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in SUBCOMMANDS), ["--version"]])
 def test_help_is_not_an_error(arguments):
-    if not HAS_ENGINE and arguments[0] in ("run", "bench"):
-        pytest.skip("not in this build")
     done = tool(*arguments)
     assert done.returncode == 0 and done.stdout and not done.stderr
 

@@ -50,6 +50,11 @@ TEST(CacheBytes, ASlidingWindowHoldsItsOwnCellsAtMost) {
     const AnnouncedCache window{1024, "f16", "f16", 1024 * 64 * 2.0, 1024 * 64 * 2.0};
     EXPECT_EQ(engine_cache_use({all, window}, 2000).elements, (2000.0 + 1024.0) * 128);
     EXPECT_EQ(engine_cache_use({all, window}, 500).elements, (500.0 + 500.0) * 128);
+    const CacheUse use = engine_cache_use({window, all}, 2000);  // in any order: the larger one attends to everything
+    EXPECT_EQ(use.full_elements, 2000.0 * 128);
+    EXPECT_EQ(use.full_bytes, 2 * use.full_elements);
+    EXPECT_EQ(use.full_bits_per_value(), 16);
+    EXPECT_EQ(engine_cache_use({all}, 2000).full_elements, engine_cache_use({all}, 2000).elements);
 }
 
 TEST(CacheBytes, ModelsWithoutValueRowsCountKeysOnly) {

@@ -61,12 +61,18 @@ CacheUse engine_cache_use(const std::vector<AnnouncedCache>& caches, std::int64_
     CacheUse use;
     use.method = "rows of the cells in use";
     use.cells = written;
+    std::uint32_t most_cells = 0;
+    for (const AnnouncedCache& cache : caches) most_cells = std::max(most_cells, cache.cells);
     for (const AnnouncedCache& cache : caches) {
         const double cells = static_cast<double>(std::min<std::int64_t>(written, cache.cells));
         const PerCell key = per_cell(cache.key_type, cache.key_bytes, cache.cells);
         const PerCell value = per_cell(cache.value_type, cache.value_bytes, cache.cells);
-        use.bytes += cells * (key.bytes + value.bytes);
-        use.elements += cells * (key.elements + value.elements);
+        const double bytes = cells * (key.bytes + value.bytes), elements = cells * (key.elements + value.elements);
+        use.bytes += bytes;
+        use.elements += elements;
+        if (cache.cells < most_cells) continue;
+        use.full_bytes += bytes;
+        use.full_elements += elements;
     }
     return use;
 }
@@ -76,6 +82,8 @@ void PackedMeter::absorb() {
     const tq_ggml_stats& before = last_stats();
     resident_ += static_cast<double>(now.resident_bytes) - static_cast<double>(before.resident_bytes);
     elements_ += static_cast<double>(now.elements) - static_cast<double>(before.elements);
+    full_resident_ += static_cast<double>(now.full_resident_bytes) - static_cast<double>(before.full_resident_bytes);
+    full_elements_ += static_cast<double>(now.full_elements) - static_cast<double>(before.full_elements);
     plain_tensors_ += now.plain_tensors - before.plain_tensors;  // unsigned arithmetic wraps back
     packed_tensors_ += now.packed_tensors - before.packed_tensors;
     wide_key_layers_ += now.wide_key_layers - before.wide_key_layers;
@@ -85,7 +93,8 @@ void PackedMeter::absorb() {
 void PackedMeter::skip() { last_stats() = process_stats(); }
 
 CacheUse PackedMeter::use(std::int64_t written) const {
-    return {resident_, elements_, written, "resident in the process: codes, scales, references, exact tokens, bookkeeping"};
+    return {resident_,      elements_,     written, "resident in the process: codes, scales, references, exact tokens, bookkeeping",
+            full_resident_, full_elements_};
 }
 
 }  // namespace turboquant::tool

@@ -25,8 +25,13 @@ struct CacheUse {
     std::int64_t cells = 0;   // written so far, of the largest cache
     const char* method = "";  // how bytes was found
 
+    // Of these, what belongs to the layers with the most cells: all layers, but for models with a sliding window those that
+    // attend to everything. (In a context that is no longer than the window, all layers have the same cells.)
+    double full_bytes = 0, full_elements = 0;
+
     std::int64_t whole_bytes() const { return static_cast<std::int64_t>(bytes); }
     double bits_per_value() const { return elements > 0 ? 8 * bytes / elements : 0; }
+    double full_bits_per_value() const { return full_elements > 0 ? 8 * full_bytes / full_elements : 0; }
 };
 
 // The engine's caches: rows of the cells in use, exact although the announcement is rounded.
@@ -44,7 +49,7 @@ public:
     std::uint32_t wide_key_layers() const { return wide_key_layers_; }
 
 private:
-    double resident_ = 0, elements_ = 0;
+    double resident_ = 0, elements_ = 0, full_resident_ = 0, full_elements_ = 0;
     std::uint32_t plain_tensors_ = 0, packed_tensors_ = 0, wide_key_layers_ = 0;
 };
 

@@ -82,7 +82,7 @@ void print_text(const Result<std::string>& plugin) {
         fmt::print("engine     llama.cpp {}, ggml {} ({}), backend API version {}\n", engine.llama, engine.ggml, engine.ggml_commit,
                    engine.backend_api);
     else
-        fmt::print("engine     none in this build: run and bench are missing (configure with TQ_ENGINE_DIR)\n");
+        fmt::print("engine     none in this build: the commands that run a model are missing (configure with TQ_ENGINE_DIR)\n");
     fmt::print("plug-in    {}\n\n", plugin.ok() ? plugin.value() : "not found; needed by exec only (--plugin names it)");
 
     using Align = Table::Align;

@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <dlfcn.h>
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -61,10 +62,23 @@ Result<CacheChoice> find_cache(std::string_view name) {
         if (name == ggml_type_name(type)) return CacheChoice{std::string(name), false, type};
         engine_names += std::string(engine_names.empty() ? "" : ", ") + ggml_type_name(type);
     }
+    if (name == kFloor) return CacheChoice{std::string(name), false, GGML_TYPE_F16, false};
     const Result<Preset> preset = find_preset(name);
     if (!preset.ok())
-        return invalid_argument(fmt::format("{}; llama.cpp's own caches: {}", preset.status().message(), engine_names));
+        return invalid_argument(fmt::format("{}; llama.cpp's own caches: {}, and {}, its f16 without flash attention",
+                                            preset.status().message(), engine_names, kFloor));
     return CacheChoice{std::string(name), true, GGML_TYPE_F16};
+}
+
+Result<std::vector<CacheChoice>> other_caches(const std::vector<std::string>& names) {
+    std::vector<CacheChoice> out;
+    for (const std::string& name : names) {
+        const Result<CacheChoice> cache = find_cache(name);
+        if (!cache.ok()) return cache.status();
+        const bool known = std::any_of(out.begin(), out.end(), [&](const CacheChoice& other) { return other.name == name; });
+        if (name != kBase && !known) out.push_back(cache.value());
+    }
+    return out;
 }
 
 Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {

@@ -4,21 +4,32 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "llama.h"
 #include "turboquant/status.hpp"
 
 namespace turboquant::tool {
 
-// A cache that can be asked for: one of the engine's own types, or one of our presets.
+// The f16 cache without flash attention: the same numbers in the cache, rounded otherwise on the way through attention.
+inline constexpr std::string_view kFloor = "floor";
+
+// A cache that can be asked for: one of the engine's own types, one of our presets, or the floor.
 struct CacheChoice {
     std::string name;
     bool ours = false;
     ggml_type type = GGML_TYPE_F16;  // of the engine's cache; for ours the nominal type, always f16
+    bool flash_attention = true;
 };
 
 // The error lists both kinds of names.
 Result<CacheChoice> find_cache(std::string_view name);
+
+// What caches are compared with where quality is measured.
+inline constexpr const char* kBase = "f16";
+
+// The caches of these names, each once and without the base, which runs in any case.
+Result<std::vector<CacheChoice>> other_caches(const std::vector<std::string>& names);
 
 struct EngineOptions {
     std::string model;

@@ -8,7 +8,7 @@
 namespace turboquant::tool {
 
 struct EngineVersion {
-    bool built_in = false;  // false: a tool without run and bench
+    bool built_in = false;  // false: a tool without the commands that run a model
     std::string llama, ggml, ggml_commit;
     int backend_api = 0;  // GGML_BACKEND_API_VERSION that the plug-in was compiled for
 };

@@ -15,7 +15,25 @@ using namespace turboquant::tool;
 
 namespace {
 
-#if !TQ_HAVE_ENGINE
+#if TQ_HAVE_ENGINE
+#define TQ_WITH_ENGINE(function) function
+#else
+#define TQ_WITH_ENGINE(function) nullptr
+#endif
+
+struct Subcommand {
+    const char* name;
+    void (*add)(CLI::App&, Action&);  // nullptr: not in this build
+};
+
+// The subcommands that run a model, as --help lists them.
+constexpr Subcommand kModelCommands[] = {
+    {"run", TQ_WITH_ENGINE(add_run)},
+    {"bench", TQ_WITH_ENGINE(add_bench)},
+    {"eval", TQ_WITH_ENGINE(add_eval)},
+    {"needle", TQ_WITH_ENGINE(add_needle)},
+};
+
 void add_unavailable(CLI::App& app, Action& chosen, const std::string& name) {
     CLI::App* sub = app.add_subcommand(name, "(not in this build: it was made without llama.cpp)");
     sub->allow_extras();
@@ -27,7 +45,13 @@ void add_unavailable(CLI::App& app, Action& chosen, const std::string& name) {
         };
     });
 }
-#endif
+
+std::string names_of(const std::vector<CLI::App*>& subcommands) {
+    std::string names;
+    for (std::size_t i = 0; i < subcommands.size(); ++i)
+        names += (i == 0 ? "" : i + 1 < subcommands.size() ? ", " : " and ") + subcommands[i]->get_name();
+    return names;
+}
 
 std::string usage_hint(const CLI::App& app) {
     const auto used = app.get_subcommands();
@@ -50,13 +74,12 @@ int parse_and_run(std::vector<std::string> arguments) {
     app.require_subcommand(1);
     app.set_version_flag("--version", "turboquant " TQ_VERSION);
     Action chosen;
-#if TQ_HAVE_ENGINE
-    add_run(app, chosen);
-    add_bench(app, chosen);
-#else
-    add_unavailable(app, chosen, "run");
-    add_unavailable(app, chosen, "bench");
-#endif
+    for (const Subcommand& one : kModelCommands) {
+        if (one.add)
+            one.add(app, chosen);
+        else
+            add_unavailable(app, chosen, one.name);
+    }
     add_exec(app, chosen, program);
     add_info(app, chosen);
     add_validate(app, chosen);
@@ -65,7 +88,7 @@ int parse_and_run(std::vector<std::string> arguments) {
     const auto all = app.get_subcommands([](const CLI::App*) { return true; });
     const auto named = [&](const CLI::App* sub) { return sub->get_name() == arguments.front(); };
     if (!arguments.empty() && !arguments.front().starts_with("-") && std::none_of(all.begin(), all.end(), named))
-        return fail(kUsage, fmt::format("there is no subcommand '{}'; there are run, bench, exec, info, validate and audit", arguments.front()));
+        return fail(kUsage, fmt::format("there is no subcommand '{}'; there are {}", arguments.front(), names_of(all)));
     std::replace(arguments.begin(), arguments.end(), std::string("-ub"),
                  std::string("--ubatch-size"));  // as llama.cpp spells it
 

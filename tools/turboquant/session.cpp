@@ -15,10 +15,10 @@ llama_context_params context_params(const Engine& engine, const CacheChoice& cac
     params.n_batch = options.batch;
     params.n_ubatch = std::min(options.ubatch, options.batch);
     params.n_seq_max = 1;
-    params.n_outputs_max = 1;  // only the last token's logits: saves a vocabulary-sized buffer per batch row
+    params.n_outputs_max = options.outputs;  // each takes a vocabulary-sized buffer
     params.n_threads = engine.options().threads;
     params.n_threads_batch = engine.options().threads;
-    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    params.flash_attn_type = cache.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.type_k = cache.type;
     params.type_v = cache.type;
     params.swa_full = false;  // as llama-cli and llama-server have it
@@ -78,17 +78,37 @@ Status Session::decode(std::span<const llama_token> tokens) {
     while (!tokens.empty()) {
         const auto part = tokens.first(std::min<std::size_t>(tokens.size(), batch_));
         // llama_batch_get_one takes a pointer to non-const but the engine only reads.
-        const int code =
-            llama_decode(context_, llama_batch_get_one(const_cast<llama_token*>(part.data()), static_cast<int32_t>(part.size())));
-        if (code != 0)
-            return unsupported(
-                fmt::format("decoding with the {} cache failed at token {}: {}", cache_.name, count_, why_not(code)));
-        count_ += static_cast<std::int64_t>(part.size());
-        written_ = std::max(written_, count_);
+        const Status done =
+            decode_batch(llama_batch_get_one(const_cast<llama_token*>(part.data()), static_cast<int32_t>(part.size())));
+        if (!done.ok()) return done;
         tokens = tokens.subspan(part.size());
     }
     llama_synchronize(context_);
     return {};
+}
+
+Status Session::decode_scored(std::span<const llama_token> tokens, std::size_t first_output) {
+    std::vector<std::int8_t> outputs(tokens.size(), 0);
+    std::fill(outputs.begin() + static_cast<std::ptrdiff_t>(std::min(first_output, outputs.size())), outputs.end(), std::int8_t{1});
+    llama_batch batch = llama_batch_get_one(const_cast<llama_token*>(tokens.data()), static_cast<int32_t>(tokens.size()));
+    batch.logits = outputs.data();
+    const Status done = decode_batch(batch);
+    llama_synchronize(context_);
+    return done;
+}
+
+Status Session::decode_batch(const llama_batch& batch) {
+    const int code = llama_decode(context_, batch);
+    if (code != 0)
+        return unsupported(fmt::format("decoding with the {} cache failed at token {}: {}", cache_.name, count_, why_not(code)));
+    count_ += batch.n_tokens;
+    written_ = std::max(written_, count_);
+    return {};
+}
+
+std::span<const float> Session::logits(int i) {
+    const float* row = llama_get_logits_ith(context_, i);
+    return {row, row ? static_cast<std::size_t>(llama_vocab_n_tokens(vocab())) : 0};
 }
 
 bool Session::rewind(std::int64_t count) {

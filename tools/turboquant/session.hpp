@@ -16,6 +16,7 @@ struct SessionOptions {
     std::uint32_t context = 0;  // cells
     std::uint32_t batch = 2048;
     std::uint32_t ubatch = 512;
+    std::uint32_t outputs = 1;  // at most so many tokens of a batch have logits; each takes a vocabulary of floats
 };
 
 class Session {
@@ -28,6 +29,13 @@ public:
 
     // Appends tokens; logits are those of the last one. Returns when the results are there.
     Status decode(std::span<const llama_token> tokens);
+
+    // Appends tokens that fit in one batch; those from `first_output` on have logits (the options' outputs at most).
+    Status decode_scored(std::span<const llama_token> tokens, std::size_t first_output);
+
+    // Logits of token i of the last decode_scored(), or of the last token of decode() for i = -1; valid until the next
+    // decoding, one float for each entry of the vocabulary.
+    std::span<const float> logits(int i);
 
     // Takes away what follows the first `count` tokens; false when this kind of model cannot (then clear and decode again).
     bool rewind(std::int64_t count);
@@ -48,6 +56,7 @@ public:
 private:
     Session(CacheChoice cache, std::uint32_t batch) : cache_(std::move(cache)), batch_(batch) {}
     Status warm_up();
+    Status decode_batch(const llama_batch& batch);
 
     CacheChoice cache_;
     std::uint32_t batch_;

@@ -28,6 +28,10 @@ void note(std::string_view message) {
 
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
+Json figure(double value) {
+    return std::isfinite(value) ? Json(std::strtod(fmt::format("{:.6g}", value).c_str(), nullptr)) : Json(nullptr);
+}
+
 int print_json(Json environment, Json results, const char* list_name) {
     Json all;
     all["environment"] = std::move(environment);

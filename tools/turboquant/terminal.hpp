@@ -25,6 +25,9 @@ void note(std::string_view message);
 // Numbers in JSON: four decimals are more than any measurement here has.
 double rounded(double value);
 
+// Six significant digits, for numbers that may be small; null where there is none (NaN, infinity).
+Json figure(double value);
+
 // Every --json answer has this shape: one object, {"environment": {...}, "results": [...]}; what the list is called may differ.
 // Returns the exit code.
 int print_json(Json environment, Json results, const char* list_name = "results");

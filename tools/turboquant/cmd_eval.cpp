@@ -1,0 +1,188 @@
+// turboquant eval: what caches cost in quality, beside the f16 cache, on a text, at several context lengths.
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "command.hpp"
+#include "environment_block.hpp"
+#include "eval_report.hpp"
+#include "evaluate.hpp"
+#include "fingerprint.hpp"
+#include "generate.hpp"
+#include "machine.hpp"
+#include "paths.hpp"
+#include "terminal.hpp"
+
+namespace turboquant::tool {
+namespace {
+
+// With fewer tokens most of a cache of ours is still exact: the newest 65 to 128 tokens always are.
+constexpr int kTellingContext = 512;
+constexpr int kLeastContext = 16;
+
+Result<std::string> read_text(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        return invalid_argument(
+            fmt::format("cannot read the text '{}': {}; check the path given to -f", path, std::strerror(errno)));
+    return std::string{std::istreambuf_iterator<char>(file), {}};
+}
+
+Status check(const EvalOptions& options) {
+    for (int context : options.contexts) {
+        if (context < kLeastContext)
+            return invalid_argument(
+                fmt::format("--context {} is too short to be scored; at least {} tokens", context, kLeastContext));
+        if (options.generate > 0 && 2 * options.generate > context)
+            return invalid_argument(fmt::format(
+                "--generate {} leaves too little of --context {} for the prompt; at most half of it", options.generate, context));
+    }
+    return {};
+}
+
+// All that a figure depends on, apart from the cache, the context and the chunk, which every record names.
+Result<Json> fingerprint(const EvalOptions& options, const std::string& text) {
+    const Result<std::string> model = hash_of_file(options.engine.model);
+    if (!model.ok()) return model.status();
+    const Result<std::string> tool = hash_of_file("/proc/self/exe");
+    if (!tool.ok()) return tool.status();
+    const EngineVersion engine = engine_version();
+    const Json environment = environment_block(options.engine.threads);
+    return Json{{"model", model.value()},
+                {"text", hash_of(text)},
+                {"batch size", options.batch},
+                {"layers text", options.engine.layers},
+                {"generated length", options.generate},
+                {"build of turboquant", tool.value()},
+                {"engine", engine.llama + " " + engine.ggml_commit},
+                {"instruction set", environment["isa"]}};
+}
+
+Status check_length(const EvalOptions& options, const llama_model* model, std::size_t tokens) {
+    const int longest = *std::max_element(options.contexts.begin(), options.contexts.end());
+    const auto needed = static_cast<std::size_t>(longest) * static_cast<std::size_t>(options.chunks);
+    if (tokens < needed)
+        return invalid_argument(
+            fmt::format("the text has {} tokens, and {} chunks of {} take {}; give a longer text with -f, or lower "
+                        "--chunks or --context",
+                        tokens, options.chunks, longest, needed));
+    if (longest > llama_model_n_ctx_train(model))
+        note(fmt::format("the model was trained on {} tokens; {} are more, and f16 itself gets worse beyond",
+                         llama_model_n_ctx_train(model), longest));
+    for (int context : options.contexts)
+        if (context < kTellingContext)
+            note(fmt::format("with {} tokens most of a cache of ours is still exact; figures from {} tokens on say more", context,
+                             kTellingContext));
+    return {};
+}
+
+Status write_file(const std::string& path, const std::string& text) {
+    std::ofstream file(path, std::ios::binary);
+    file << text << std::flush;
+    if (!file) return unsupported(fmt::format("cannot write '{}': {}", path, std::strerror(errno)));
+    return {};
+}
+
+Json eval_environment(const EvalOptions& options, const Json& made_of) {
+    Json environment = environment_block(options.engine.threads, options.engine.model);
+    environment["text"] = options.text_file.substr(options.text_file.rfind('/') + 1);
+    environment["batch"] = options.batch;
+    environment["chunks"] = options.chunks;
+    environment["layers"] = options.engine.layers;
+    environment["base"] = kBase;
+    environment["error_block_tokens"] = kBlock;
+    environment["fingerprint"] = made_of;
+    return environment;
+}
+
+void print_text(const std::vector<EvalRow>& rows, const EvalOptions& options) {
+    fmt::print("{}", eval_table(rows, colour_wanted(1)));
+    fmt::print(
+        "KL: divergence of the next token's distribution from that of the f16 cache, natural logarithm, {} tokens a row; ± is the\n"
+        "standard error from blocks of {} tokens. Bits count everything in memory at this context. `{}` is f16 rounded "
+        "otherwise.\n",
+        rows.back().summary.tokens, kBlock, kFloor);
+    if (options.generate > 0)
+        fmt::print("First difference: equal tokens before the first one that differs from f16's, median and least of {} texts.\n",
+                   options.chunks);
+}
+
+int eval(const EvalOptions& options) {
+    const auto caches = other_caches(options.caches);
+    if (!caches.ok()) return fail(caches.status());
+    if (const Status good = check(options); !good.ok()) return fail(good);
+    const Result<std::string> text = read_text(options.text_file);
+    if (!text.ok()) return fail(text.status());
+    auto engine = Engine::open(options.engine);
+    if (!engine.ok()) return fail(engine.status());
+    const Result<Json> made_of = fingerprint(options, text.value());
+    if (!made_of.ok()) return fail(made_of.status());
+    auto state = EvalState::open(options.state_file, made_of.value());
+    if (!state.ok()) return fail(state.status());
+    if (state.value().size() > 0) note(fmt::format("{} results are taken from '{}'", state.value().size(), options.state_file));
+
+    const Result<llama_model*> model = engine.value()->model(false);
+    if (!model.ok()) return fail(model.status());
+    const std::vector<llama_token> tokens = tokenize(llama_model_get_vocab(model.value()), text.value());
+    if (const Status long_enough = check_length(options, model.value(), tokens.size()); !long_enough.ok()) return fail(long_enough);
+    if (const Status done = evaluate(options, *engine.value(), caches.value(), tokens, state.value()); !done.ok())
+        return fail(done);
+
+    std::vector<std::string> names;
+    for (const CacheChoice& cache : caches.value()) names.push_back(cache.name);
+    const auto rows = eval_rows(state.value(), kBase, names, options.contexts, options.chunks, options.generate);
+    for (const EvalRow& row : rows)
+        if (!row.remark.empty()) note(fmt::format("{} tokens: {}", row.context, row.remark));
+    const Json environment = eval_environment(options, made_of.value());
+    if (!options.markdown_file.empty())
+        if (const Status written = write_file(options.markdown_file, eval_markdown(rows, environment)); !written.ok())
+            return fail(written);
+    if (options.json) return print_json(environment, eval_results(rows));
+    print_text(rows, options);
+    return kOk;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& chosen) {
+    CLI::App* sub = app.add_subcommand("eval", "Measure what caches cost in quality, beside the f16 cache, on a text");
+    auto options = std::make_shared<EvalOptions>();
+    options->engine.threads = default_threads();
+    sub->add_option("-m,--model", options->engine.model, "The model, a GGUF file")->required();
+    sub->add_option("-f,--file", options->text_file, "The text, at least chunks x context tokens")->required();
+    sub->add_option("--cache", options->caches,
+                    "Caches: presets of turboquant info, llama.cpp's types, and floor (f16 always runs)")
+        ->delimiter(',')
+        ->capture_default_str();
+    sub->add_option("--context", options->contexts, "Tokens of a chunk; the second half of each is scored")
+        ->delimiter(',')
+        ->capture_default_str();
+    sub->add_option("--chunks", options->chunks, "Chunks of the text")->capture_default_str()->check(CLI::PositiveNumber);
+    sub->add_option("-b,--batch-size", options->batch,
+                    "Tokens computed at once; with more, more of them are exact while they attend")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    sub->add_option("-t,--threads", options->engine.threads, "Threads")
+        ->capture_default_str()
+        ->check(CLI::Range(1, GGML_MAX_N_THREADS));
+    sub->add_option("--layers", options->engine.layers, "Layers treated otherwise by our caches, e.g. 0=k8v4,5-7=f16");
+    sub->add_option("--generate", options->generate,
+                    "Also generate so many tokens greedily and compare them with f16's; 0 does not")
+        ->capture_default_str()
+        ->check(CLI::NonNegativeNumber);
+    sub->add_option("--state", options->state_file, "Keep results in this file as they come, and take from it what is there");
+    sub->add_option("--together", options->together, "Caches in memory at once; f16 runs again for every so many")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    sub->add_option("--markdown", options->markdown_file, "Write the table to this file as Markdown");
+    sub->add_flag("--json", options->json, "Print one JSON object");
+    sub->add_flag("-v,--verbose", options->engine.verbose, "Show llama.cpp's log");
+    sub->callback([options, &chosen] { chosen = [options] { return eval(*options); }; });
+}
+
+}  // namespace turboquant::tool
