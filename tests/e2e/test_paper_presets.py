@@ -33,10 +33,11 @@ def test_a_server_saves_restores_and_shifts(engine, smollm2, preset, tmp_path):
         assert restored["n_restored"] == saved["n_saved"] >= 300
         there = server.complete(prompt, 16, slot=1)
         assert there["timings"]["prompt_n"] <= 2
-        if preset != "paper-k3v2":  # a state holds decoded numbers, and a sketch's error, made twice, is too much to count on
-            assert there["content"].startswith(counting(500, 3)), there["content"]
         shifted = server.complete(counting(100, 95), 200, n_keep=16, slot=0)
-        assert shifted["content"].startswith(counting(195, 3)), shifted["content"]
+        if preset != "paper-k3v2":  # which loses count on some prompts, after a restore on most: decision 0010
+            assert there["content"].startswith(counting(500, 3)), there["content"]
+            assert shifted["content"].startswith(counting(195, 3)), shifted["content"]
+        assert shifted["tokens_predicted"] == 200
     assert server.log.count("slot context shift") >= 1
     assert lines_of_ours(server.log) == []
     assert held(server.log)["packed"] == 60 and held(server.log)["plain"] == 0
