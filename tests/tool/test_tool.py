@@ -74,7 +74,7 @@ def test_usage_errors_exit_with_2_and_one_line(arguments, says):
     assert says in one_clear_line(tool(*arguments), 2)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["bench", "--help"], ["exec", "--help"], ["info", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["bench", "--help"], ["exec", "--help"], ["info", "--help"], ["validate", "--help"], ["audit", "--help"], ["--version"]])
 def test_help_is_not_an_error(arguments):
     if not HAS_ENGINE and arguments[0] in ("run", "bench"):
         pytest.skip("not in this build")
