@@ -65,7 +65,8 @@ int parse_and_run(std::vector<std::string> arguments) {
     const auto all = app.get_subcommands([](const CLI::App*) { return true; });
     const auto named = [&](const CLI::App* sub) { return sub->get_name() == arguments.front(); };
     if (!arguments.empty() && !arguments.front().starts_with("-") && std::none_of(all.begin(), all.end(), named))
-        return fail(kUsage, fmt::format("there is no subcommand '{}'; there are run, bench, exec, info, validate and audit", arguments.front()));
+        return fail(kUsage, fmt::format("there is no subcommand '{}'; there are run, bench, exec, info, validate and audit",
+                                        arguments.front()));
     std::replace(arguments.begin(), arguments.end(), std::string("-ub"),
                  std::string("--ubatch-size"));  // as llama.cpp spells it
 
