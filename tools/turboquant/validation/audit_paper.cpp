@@ -109,12 +109,13 @@ Claims product_claims(const Options& options) {
         unbiased &= std::abs(found.product.mean - 1) <= kErrors * found.product.error;
         bounded &= found.error.mean <= study::theorem2_bound(bits, kDim) * kDim;
     }
-    Claim theorem{"paper",
-                  "theorem-2",
-                  "Theorem 2: prod is unbiased, its variance at most sqrt(3) pi^2 / d x 4^-b",
-                  fmt::format("mean product of x and decoded x: {}; variance times d: {}", list(slope, "{:.2f}"), list(variance, "{:.2g}")),
-                  unbiased && bounded ? Verdict::holds : Verdict::does_not_hold,
-                  "over 24 random matrices; d = 128"};
+    Claim theorem{
+        "paper",
+        "theorem-2",
+        "Theorem 2: prod is unbiased, its variance at most sqrt(3) pi^2 / d x 4^-b",
+        fmt::format("mean product of x and decoded x: {}; variance times d: {}", list(slope, "{:.2f}"), list(variance, "{:.2g}")),
+        unbiased && bounded ? Verdict::holds : Verdict::does_not_hold,
+        "over 24 random matrices; d = 128"};
     Claim figures{"paper",
                   "theorem-2-figures",
                   "below Theorem 2: 1.57, 0.56, 0.18, 0.047 over d",

@@ -74,6 +74,22 @@ Row exact_row(const std::string& name, double printed, double theory, double mea
             measured,    theory - 1e-6, theory + 1e-6, "the solver stops when no level moves by 1e-11; integrals to 1e-7"};
 }
 
+// The int8 codebooks that are stored, as levels: rounded by at most half a unit, they cost at most that squared.
+Row stored_row(int bits) {
+    const Codebook& book = codebook(bits);
+    std::vector<double> levels;
+    for (int k = 0; k < book.half; ++k) levels.push_back(book.positive[k] / static_cast<double>(book.alpha));
+    const double exact = solve_lloyd_max(Density::gaussian, 0, bits).mse, half_unit = 0.5 / book.alpha;
+    return {"codebooks",
+            fmt::format("stored int8 codebook of b={}: distortion", bits),
+            std::nullopt,
+            exact,
+            study::codebook_distortion(Density::gaussian, 0, levels),
+            exact - 1e-9,
+            exact + half_unit * half_unit,
+            "from the exact codebook's to that and half an integer unit, squared"};
+}
+
 }  // namespace
 
 Rows codebook_rows(const Options& options) {
@@ -84,6 +100,7 @@ Rows codebook_rows(const Options& options) {
     const std::vector<double> two = solve_lloyd_max(Density::gaussian, 0, 2).positive;
     rows.push_back(exact_row("Gaussian centroid 1 of b=2", 0.453, 0.4527800, two[0]));
     rows.push_back(exact_row("Gaussian centroid 2 of b=2", 1.51, 1.5104176, two[1]));
+    for (int bits = 2; bits <= 6; ++bits) rows.push_back(stored_row(bits));
     const std::vector<double> coordinates = rotated_coordinates(options, 128, options.quick ? 500 : 4000, 0xce7);
     add_centroids(rows, coordinates, 128, 1, {0.7979});
     add_centroids(rows, coordinates, 128, 2, {0.453, 1.51});
