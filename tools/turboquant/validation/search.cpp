@@ -43,6 +43,7 @@ std::vector<double> scalar_decoded(const Options& options, const std::vector<dou
     Spec spec;
     spec.head_dim = kDim;
     spec.key_bits = bits;
+    spec.trellis_codes = false;  // the paper's claim is about codes that stand alone
     const Coder coder = make_coder(spec, Side::key);
     parallel(options.threads, num, [&](int i) {
         const double* x = &data[static_cast<std::size_t>(i) * kDim];
