@@ -174,28 +174,49 @@ void encode_codebook_lanes(const CoderParams& p, const float* y, F norm2, float*
     *scale = best_scale;
 }
 
-// One number's way through the trellis (core/trellis.hpp). error [4]: of the best path into each state 2 * u1 + u2. chosen, if not
-// null, receives per new state the level taken, plus 256 when the path comes from u2 = 1.
+// Numbers of a vector that are looked up in the subsets before the paths are extended over them: enough that a subset's levels are
+// brought into registers once for many, few enough to stay in the first cache.
+constexpr int kTrellisBlock = 16;
+
+// Nearest levels of subset s to x [num][L] times factor, and their squared distances.
 template <int kPerSubset>
-void trellis_step(const CoderParams& p, F x, F error[4], float* chosen) {
-    F level[4], cost[4], next[4];
-    for (int s = 0; s < 4; ++s) {
-        level[s] = Isa::set(p.subset_level[s][0]);
-        for (int k = 1; k < kPerSubset; ++k) {
-            const F step = Isa::set(p.subset_level[s][k] - p.subset_level[s][k - 1]);
-            level[s] = Isa::add(level[s], Isa::keep(Isa::ge(x, Isa::set(p.subset_threshold[s][k])), step));
+void subset_levels(const CoderParams& p, int s, const float* x, int stride, int num, F factor, float* level, float* cost) {
+    F threshold[kPerSubset], step[kPerSubset];
+    for (int k = 1; k < kPerSubset; ++k) {
+        threshold[k] = Isa::set(p.subset_threshold[s][k]);
+        step[k] = Isa::set(p.subset_level[s][k] - p.subset_level[s][k - 1]);
+    }
+    const F lowest = Isa::set(p.subset_level[s][0]);
+    for (int i = 0; i < num; ++i) {
+        const F scaled = Isa::mul(Isa::load(x + i * stride), factor);
+        F nearest = lowest;
+        for (int k = 1; k < kPerSubset; ++k) nearest = Isa::add(nearest, Isa::keep(Isa::ge(scaled, threshold[k]), step[k]));
+        const F distance = Isa::sub(scaled, nearest);
+        Isa::store(level + i * L, nearest);
+        Isa::store(cost + i * L, Isa::mul(distance, distance));
+    }
+}
+
+// Paths into the states 2 * u1 + u2 (core/trellis.hpp), extended over the numbers x [num], `stride` floats apart. error [4]: of the
+// best path into each state. chosen, if not null, receives per number and new state the level taken, plus 256 when the path comes
+// from u2 = 1.
+template <int kPerSubset>
+void extend_paths(const CoderParams& p, const float* x, int stride, int num, F factor, F error[4], float* chosen) {
+    alignas(64) float level[4][kTrellisBlock * L], cost[4][kTrellisBlock * L];
+    for (int s = 0; s < 4; ++s) subset_levels<kPerSubset>(p, s, x, stride, num, factor, level[s], cost[s]);
+    for (int i = 0; i < num; ++i) {
+        F next[4];
+        for (int state = 0; state < 4; ++state) {
+            const int u1 = state % 2, other = state ^ 2;  // the subset if u2 is 1
+            const F if_0 = Isa::add(error[2 * u1], Isa::load(cost[state] + i * L)), if_1 = Isa::add(error[2 * u1 + 1], Isa::load(cost[other] + i * L));
+            next[state] = Isa::min(if_1, if_0);
+            if (!chosen) continue;
+            const auto from_1 = Isa::gt(if_0, if_1);
+            Isa::store(chosen + (4 * i + state) * L,
+                       Isa::select(from_1, Isa::add(Isa::load(level[other] + i * L), Isa::set(256.0f)), Isa::load(level[state] + i * L)));
         }
-        const F distance = Isa::sub(x, level[s]);
-        cost[s] = Isa::mul(distance, distance);
+        for (int s = 0; s < 4; ++s) error[s] = next[s];
     }
-    for (int state = 0; state < 4; ++state) {
-        const int u1 = state % 2, other = state ^ 2;  // the subset if u2 is 1
-        const F if_0 = Isa::add(error[2 * u1], cost[state]), if_1 = Isa::add(error[2 * u1 + 1], cost[other]);
-        const auto from_1 = Isa::gt(if_0, if_1);
-        next[state] = Isa::select(from_1, if_1, if_0);
-        if (chosen) Isa::store(chosen + state * L, Isa::select(from_1, Isa::add(level[other], Isa::set(256.0f)), level[state]));
-    }
-    for (int s = 0; s < 4; ++s) error[s] = next[s];
 }
 
 // Leaves the products of y and the levels in y.
@@ -210,9 +231,10 @@ void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, 
         error[0] = Isa::zero();
         error[1] = error[2] = error[3] = infinity;
         for (int lane = 0; lane < lanes; ++lane) {
-            for (int i = 0; i < per_lane; ++i) {
-                trellis_step<1 << (kBits - 1)>(p, Isa::mul(Isa::load(y + (i * lanes + lane) * L), factor), error, record);
-                if (record) record += 4 * L;
+            for (int i = 0; i < per_lane; i += kTrellisBlock) {
+                const int num = per_lane - i < kTrellisBlock ? per_lane - i : kTrellisBlock;
+                extend_paths<1 << (kBits - 1)>(p, y + (i * lanes + lane) * L, lanes * L, num, factor, error, record);
+                if (record) record += 4 * num * L;
             }
         }
     };
