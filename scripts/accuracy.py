@@ -27,9 +27,15 @@ Written by `scripts/accuracy.py` from `bench/results/eval-*.json`; a test fails 
 the figures are measured: [eval.md](eval.md). Everything in memory counts as bits: exact first and newest tokens, kept keys, scales,
 references. All caches of a table went through the same text in the same run.
 
-**k4v4**, the default, is as close to the f16 cache as llama.cpp's 8-bit cache is, or nearly, at little more than half its bytes.
-**k3v2** has a fifth to an eighth of the error of llama.cpp's 4-bit caches at three quarters of their bytes. **k2v2** is the smallest;
-measure it on your model first. On models with biased keys (Qwen2.5) llama.cpp's caches below 8 bits are lost, ours are not.
+**k4v4**, the default, is nearly as close to the f16 cache as llama.cpp's 8-bit cache, and closer on Qwen2.5, at little more than half its
+bytes. **k3v2** has less than a quarter of q4_0's divergence at about three quarters of its bytes (counted in layers that attend to
+everything), **k2v2**, the smallest, about a third of it; measure it on your model first. On Qwen2.5, whose keys are biased, llama.cpp's
+caches below 8 bits are lost, ours are not. One chunk of one kind of text stands behind each table, so that the last digits will be
+others on yours.
+
+![Mean KL divergence over bits per value](accuracy.svg)
+
+(`scripts/plot_eval.py bench/results/eval-*-4096.json --output docs/accuracy`)
 
 When not to use any of them: with contexts below about 500 tokens, where most of the cache is still exact and f16 costs next to
 nothing; and where every bit of the output has to be what f16 gives. `floor` is what other rounding alone does to the output.
