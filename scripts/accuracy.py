@@ -35,7 +35,7 @@ others on yours.
 
 ![Mean KL divergence over bits per value](accuracy.svg)
 
-(`scripts/plot_eval.py bench/results/eval-*-4096.json --output docs/accuracy`)
+Drawn from the same files by `scripts/plot_eval.py`.
 
 When not to use any of them: with contexts below about 500 tokens, where most of the cache is still exact and f16 costs next to
 nothing; and where every bit of the output has to be what f16 gives. `floor` is what other rounding alone does to the output.
