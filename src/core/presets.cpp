@@ -1,7 +1,6 @@
 // Presets and how their names are read.
 #include <algorithm>
 #include <charconv>
-#include <optional>
 #include <string>
 #include <vector>
 

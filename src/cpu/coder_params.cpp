@@ -21,10 +21,11 @@ CoderParams coder_params(const Coder& coder) {
     p.trellis = coder.follows_trellis();
     if (p.trellis) {
         const TrellisBook& book = trellis_book(coder.bits);
+        const int low_bits = coder.bits == 4 ? 4 : 2;  // of the main plane
         p.alpha = book.alpha;
         for (int i = 0; i < book.num_levels(); ++i) {
             const int code = i / 2, u1 = i % 2;  // with u2 taken out of the code
-            p.codeword[code / 4 % 2 * (coder.bits == 3 ? 8 : 0) + u1 * (coder.bits == 4 ? 16 : 4) + (coder.bits == 4 ? code : code % 4)] = book.level[i];
+            p.codeword[(code >> low_bits) * 8 + (u1 << low_bits) + code % (1 << low_bits)] = book.level[i];
             p.subset_level[i % 4][i / 4] = book.level[i];
             if (i >= 4) p.subset_threshold[i % 4][i / 4] = book.threshold(i % 4, i / 4);
             for (int u = 0; u < 2; ++u) p.trellis_code[256 * u + book.level[i] + 128] = static_cast<std::uint8_t>(i / 4 * 2 + u);

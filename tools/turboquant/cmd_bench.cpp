@@ -8,8 +8,8 @@
 #include <CLI/CLI.hpp>
 
 #include "command.hpp"
+#include "engine_options.hpp"
 #include "environment_block.hpp"
-#include "machine.hpp"
 #include "measure.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
@@ -106,8 +106,7 @@ int bench(const BenchOptions& options) {
 void add_bench(CLI::App& app, Action& chosen) {
     CLI::App* sub = app.add_subcommand("bench", "Measure prefill and decode speed and size of caches, side by side");
     auto options = std::make_shared<BenchOptions>();
-    options->engine.threads = default_threads();
-    sub->add_option("-m,--model", options->engine.model, "The model, a GGUF file")->required();
+    add_engine_options(*sub, options->engine);
     sub->add_option("--cache", options->caches, "Caches: presets of turboquant info and llama.cpp's types")
         ->delimiter(',')
         ->capture_default_str();
@@ -124,20 +123,15 @@ void add_bench(CLI::App& app, Action& chosen) {
     sub->add_option("-r,--repetitions", options->repetitions, "Repetitions of each test")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
-    sub->add_option("-t,--threads", options->engine.threads, "Threads")
-        ->capture_default_str()
-        ->check(CLI::Range(1, GGML_MAX_N_THREADS));
     sub->add_option("-b,--batch-size", options->session.batch, "Tokens handed to llama.cpp at once")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
     sub->add_option("-u,--ubatch-size", options->session.ubatch, "Tokens computed at once")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
-    sub->add_option("--layers", options->engine.layers, "Layers treated otherwise by our caches, e.g. 0=k8v4,5-7=f16");
     sub->add_flag("--refill", options->refill,
                   "Fill the cache again before every repetition instead of removing the tokens after the depth");
     sub->add_flag("--json", options->json, "Print one JSON object");
-    sub->add_flag("-v,--verbose", options->engine.verbose, "Show llama.cpp's log");
     sub->callback([options, &chosen] { chosen = [options] { return bench(*options); }; });
 }
 

@@ -9,12 +9,12 @@
 #include <CLI/CLI.hpp>
 
 #include "command.hpp"
+#include "engine_options.hpp"
 #include "environment_block.hpp"
 #include "eval_report.hpp"
 #include "evaluate.hpp"
 #include "fingerprint.hpp"
 #include "generate.hpp"
-#include "machine.hpp"
 #include "paths.hpp"
 #include "terminal.hpp"
 
@@ -152,8 +152,7 @@ int eval(const EvalOptions& options) {
 void add_eval(CLI::App& app, Action& chosen) {
     CLI::App* sub = app.add_subcommand("eval", "Measure what caches cost in quality, beside the f16 cache, on a text");
     auto options = std::make_shared<EvalOptions>();
-    options->engine.threads = default_threads();
-    sub->add_option("-m,--model", options->engine.model, "The model, a GGUF file")->required();
+    add_engine_options(*sub, options->engine);
     sub->add_option("-f,--file", options->text_file, "The text, at least chunks x context tokens")->required();
     sub->add_option("--cache", options->caches,
                     "Caches: presets of turboquant info, llama.cpp's types, and floor (f16 always runs)")
@@ -163,14 +162,7 @@ void add_eval(CLI::App& app, Action& chosen) {
         ->delimiter(',')
         ->capture_default_str();
     sub->add_option("--chunks", options->chunks, "Chunks of the text")->capture_default_str()->check(CLI::PositiveNumber);
-    sub->add_option("-b,--batch-size", options->batch,
-                    "Tokens computed at once; with more, more of them are exact while they attend")
-        ->capture_default_str()
-        ->check(CLI::PositiveNumber);
-    sub->add_option("-t,--threads", options->engine.threads, "Threads")
-        ->capture_default_str()
-        ->check(CLI::Range(1, GGML_MAX_N_THREADS));
-    sub->add_option("--layers", options->engine.layers, "Layers treated otherwise by our caches, e.g. 0=k8v4,5-7=f16");
+    add_quality_batch(*sub, options->batch);
     sub->add_option("--generate", options->generate,
                     "Also generate so many tokens greedily and compare them with f16's; 0 does not")
         ->capture_default_str()
@@ -181,7 +173,6 @@ void add_eval(CLI::App& app, Action& chosen) {
         ->check(CLI::PositiveNumber);
     sub->add_option("--markdown", options->markdown_file, "Write the table to this file as Markdown");
     sub->add_flag("--json", options->json, "Print one JSON object");
-    sub->add_flag("-v,--verbose", options->engine.verbose, "Show llama.cpp's log");
     sub->callback([options, &chosen] { chosen = [options] { return eval(*options); }; });
 }
 

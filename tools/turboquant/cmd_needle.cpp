@@ -7,9 +7,9 @@
 #include <CLI/CLI.hpp>
 
 #include "command.hpp"
+#include "engine_options.hpp"
 #include "environment_block.hpp"
 #include "heat_map.hpp"
-#include "machine.hpp"
 #include "needle.hpp"
 #include "needle_text.hpp"
 #include "table.hpp"
@@ -151,8 +151,7 @@ int needle(const NeedleOptions& options) {
 void add_needle(CLI::App& app, Action& chosen) {
     CLI::App* sub = app.add_subcommand("needle", "Test whether caches still find one sentence in a long text, beside f16");
     auto options = std::make_shared<NeedleOptions>();
-    options->engine.threads = default_threads();
-    sub->add_option("-m,--model", options->engine.model, "The model, a GGUF file")->required();
+    add_engine_options(*sub, options->engine);
     sub->add_option("--cache", options->caches, "Caches: presets of turboquant info and llama.cpp's types (f16 always runs)")
         ->delimiter(',')
         ->capture_default_str();
@@ -169,17 +168,9 @@ void add_needle(CLI::App& app, Action& chosen) {
         ->check(CLI::PositiveNumber);
     sub->add_option("-f,--file", options->text_file, "Fill with sentences of this text (default: made from a list of words)");
     sub->add_option("--seed", options->seed, "Decides texts, numbers and places; the same for all caches")->capture_default_str();
-    sub->add_option("-b,--batch-size", options->batch,
-                    "Tokens computed at once; with more, more of them are exact while they attend")
-        ->capture_default_str()
-        ->check(CLI::PositiveNumber);
-    sub->add_option("-t,--threads", options->engine.threads, "Threads")
-        ->capture_default_str()
-        ->check(CLI::Range(1, GGML_MAX_N_THREADS));
-    sub->add_option("--layers", options->engine.layers, "Layers treated otherwise by our caches, e.g. 0=k8v4,5-7=f16");
+    add_quality_batch(*sub, options->batch);
     sub->add_flag("--no-chat-template", options->no_template, "Use the prompt without the model's chat template");
     sub->add_flag("--json", options->json, "Print one JSON object");
-    sub->add_flag("-v,--verbose", options->engine.verbose, "Show llama.cpp's log");
     sub->callback([options, &chosen] { chosen = [options] { return needle(*options); }; });
 }
 

@@ -13,9 +13,9 @@
 #include <CLI/CLI.hpp>
 
 #include "command.hpp"
+#include "engine_options.hpp"
 #include "environment_block.hpp"
 #include "generate.hpp"
-#include "machine.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
 #include "turboquant/spec.hpp"
@@ -193,20 +193,15 @@ int run(const RunOptions& options) {
 void add_run(CLI::App& app, Action& chosen) {
     CLI::App* sub = app.add_subcommand("run", "Generate text on a TurboQuant cache");
     auto options = std::make_shared<RunOptions>();
-    options->engine.threads = default_threads();
-    sub->add_option("-m,--model", options->engine.model, "The model, a GGUF file")->required();
+    add_engine_options(*sub, options->engine);
     auto* text = sub->add_option("-p,--prompt", options->prompt, "The prompt");
     sub->add_option("-f,--file", options->file, "Read the prompt from a file (- or nothing: standard input)")->excludes(text);
     sub->add_option("-n,--n-predict", options->limit, "At most so many tokens")->capture_default_str()->check(CLI::PositiveNumber);
     sub->add_option("--preset,--cache", options->cache, "The cache: a preset of turboquant info, or one of llama.cpp's types")
         ->envname("TQ_PRESET")
         ->capture_default_str();
-    sub->add_option("--layers", options->engine.layers, "Layers treated otherwise, e.g. 0=k8v4,5-7=f16");
     sub->add_option("-c,--ctx-size", options->context, "Context in tokens (default: prompt and answer)")
         ->check(CLI::PositiveNumber);
-    sub->add_option("-t,--threads", options->engine.threads, "Threads")
-        ->capture_default_str()
-        ->check(CLI::Range(1, GGML_MAX_N_THREADS));
     sub->add_option("--temp", options->sampling.temperature, "Temperature; 0 takes the most likely token")
         ->capture_default_str()
         ->check(CLI::NonNegativeNumber);
@@ -215,7 +210,6 @@ void add_run(CLI::App& app, Action& chosen) {
     sub->add_flag("--no-chat-template", options->no_template, "Use the prompt as it is");
     sub->add_flag("--compare", options->compare, "Generate on the f16 cache too and compare");
     sub->add_flag("--json", options->json, "Print one JSON object");
-    sub->add_flag("-v,--verbose", options->engine.verbose, "Show llama.cpp's log");
     sub->callback([options, &chosen] { chosen = [options] { return run(*options); }; });
 }
 

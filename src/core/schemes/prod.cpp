@@ -134,13 +134,9 @@ public:
 
     void scores(const float* prepared, int num_queries, const std::uint8_t* record, float* scores) const override {
         const int d = head_dim();
-        float level[kMaxVector], sign[kMaxVector];
-        code_.unpack(record, level);
-        unpack_signs(record, sign);
-        const float unit = code_.unit(load_half(record + norms_offset())),
-                    residual = half_to_float(load_half(record + norms_offset() + 2));
+        const Unpacked x(*this, record);
         for (int r = 0; r < num_queries; ++r, prepared += 2 * d) {
-            scores[r] = unit * dot_product(prepared, level, d) + residual * dot_product(prepared + d, sign, d);
+            scores[r] = x.unit * dot_product(prepared, x.level, d) + x.residual * dot_product(prepared + d, x.sign, d);
         }
     }
 
@@ -148,15 +144,11 @@ public:
     std::size_t sum_numbers() const override { return 2 * static_cast<std::size_t>(head_dim()); }
     void accumulate(const float* weights, int num_sums, const std::uint8_t* record, float* sums) const override {
         const int d = head_dim();
-        float level[kMaxVector], sign[kMaxVector];
-        code_.unpack(record, level);
-        unpack_signs(record, sign);
-        const float unit = code_.unit(load_half(record + norms_offset())),
-                    residual = half_to_float(load_half(record + norms_offset() + 2));
+        const Unpacked x(*this, record);
         for (int r = 0; r < num_sums; ++r, sums += 2 * d) {
             if (weights[r] == 0) continue;
-            add_scaled(weights[r] * unit, level, d, sums);
-            add_scaled(weights[r] * residual, sign, d, sums + d);
+            add_scaled(weights[r] * x.unit, x.level, d, sums);
+            add_scaled(weights[r] * x.residual, x.sign, d, sums + d);
         }
     }
 
@@ -173,10 +165,18 @@ private:
     std::size_t signs_offset() const { return code_.packed_bytes(); }
     std::size_t norms_offset() const { return signs_offset() + static_cast<std::size_t>(head_dim()) / 8; }
 
-    void unpack_signs(const std::uint8_t* record, float* sign) const {
-        const std::uint8_t* bits = record + signs_offset();
-        for (int i = 0; i < head_dim(); ++i) sign[i] = bits[i / 8] >> i % 8 & 1 ? -1.0f : 1.0f;
-    }
+    // What a record holds: the vector is R^-1 (unit * level + residual * factor * S^T sign).
+    struct Unpacked {
+        float level[kMaxVector], sign[kMaxVector], unit, residual;
+
+        Unpacked(const ProdScheme& scheme, const std::uint8_t* record) {
+            scheme.code_.unpack(record, level);
+            const std::uint8_t* bits = record + scheme.signs_offset();
+            for (int i = 0; i < scheme.head_dim(); ++i) sign[i] = bits[i / 8] >> i % 8 & 1 ? -1.0f : 1.0f;
+            unit = scheme.code_.unit(load_half(record + scheme.norms_offset()));
+            residual = half_to_float(load_half(record + scheme.norms_offset() + 2));
+        }
+    };
 
     MseCode code_;
     std::shared_ptr<const SketchMatrix> sketch_;
