@@ -131,6 +131,7 @@ void* reg_proc_address(ggml_backend_reg_t, const char* name) {
         {"ggml_backend_set_abort_callback", reinterpret_cast<void*>(set_abort_callback)},
         {"tq_ggml_set_policy", reinterpret_cast<void*>(tq_ggml_set_policy)},
         {"tq_ggml_get_stats", reinterpret_cast<void*>(tq_ggml_get_stats)},
+        {"tq_ggml_get_tensor", reinterpret_cast<void*>(tq_ggml_get_tensor)},
     };
     for (const auto& entry : offered) {
         if (std::strcmp(entry.name, name) == 0) return entry.function;

@@ -139,3 +139,25 @@ extern "C" int tq_ggml_get_stats(struct tq_ggml_stats* stats) {
     *stats = sum_of(live);
     return 0;
 }
+
+extern "C" int tq_ggml_get_tensor(uint32_t index, struct tq_ggml_tensor* out) {
+    using namespace turboquant;
+    using turboquant::ggml::CacheTensor;
+    if (!out || out->size != sizeof(tq_ggml_tensor)) return -1;
+    const std::lock_guard lock(ggml::mutex);
+    if (index >= ggml::live.size()) return -1;
+    const CacheTensor& tensor = *ggml::live[index];
+    *out = tq_ggml_tensor{};
+    out->size = sizeof(tq_ggml_tensor);
+    out->cells = tensor.root()->ne[1] * tensor.root()->ne[2];
+    out->layer = tensor.layer();
+    out->is_values = tensor.side() == CacheSide::values;
+    out->state = tensor.state() == CacheTensor::State::packed ? 1 : tensor.state() == CacheTensor::State::plain ? 2 : 0;
+    if (const TileStore* store = tensor.store()) {
+        out->logit_noise = store->logit_noise();
+        out->num_kv_heads = store->shape().num_kv_heads;
+        out->head_dim = store->spec().head_dim;
+        out->bits = store->bits();
+    }
+    return 0;
+}

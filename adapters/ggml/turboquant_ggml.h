@@ -54,6 +54,23 @@ struct tq_ggml_stats {
 /* Fills *stats; returns 0, or -1 when stats is NULL or its size is unknown. */
 TQ_GGML_API int tq_ggml_get_stats(struct tq_ggml_stats * stats);
 
+/* One live cache tensor: the keys or the values of a layer. */
+struct tq_ggml_tensor {
+    uint64_t size;             /* sizeof(struct tq_ggml_tensor), set by the caller */
+    int64_t  cells;            /* of all its streams */
+    double   logit_noise;      /* of attention's logits with the preset's key bits, before keys were widened; 0: not known (yet) */
+    int32_t  layer;
+    int32_t  is_values;        /* 0: keys */
+    int32_t  state;            /* 0: nothing attended yet, 1: kept in codes, 2: plain f16 */
+    int32_t  num_kv_heads;     /* 0 unless in codes */
+    int32_t  head_dim;         /* 0 unless in codes */
+    int32_t  bits;             /* per code; 0 unless in codes */
+};
+
+/* Fills *tensor with the index-th one, in the order in which they were created; returns 0, or -1 when there are no more, or tensor
+ * is NULL or its size is unknown. As tq_ggml_get_stats, it reads caches. */
+TQ_GGML_API int tq_ggml_get_tensor(uint32_t index, struct tq_ggml_tensor * tensor);
+
 #ifdef __cplusplus
 }
 #endif

@@ -79,7 +79,8 @@ struct Preset {
 // Every preset, in the order in which users should meet them. The first is the default.
 std::span<const Preset> presets();
 
-// The preset of that name; the error lists all names and the nearest one. A name may be followed by settings, each a field of Spec
+// The preset of that name, or of the widths that it says ("k5v3": any two of supported_bits()); the error lists all names and the
+// nearest one. A name may be followed by settings, each a field of Spec
 // and its value after a colon: "k4v4:tail_tiles=1:trellis_codes=0". Every field but head_dim can be set.
 Result<Preset> find_preset(std::string_view name);
 

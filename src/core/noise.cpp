@@ -17,6 +17,16 @@ double relative_distortion(int bits) {
     }
 }
 
+double shipped_distortion(int bits, bool trellis_codes) {
+    if (!trellis_codes) return relative_distortion(bits);
+    switch (bits) {  // least-squares scale and gain search, head_dim 128 (turboquant validate)
+        case 2: return 0.0865;
+        case 3: return 0.0223;
+        case 4: return 0.0056;
+        default: return relative_distortion(bits);
+    }
+}
+
 std::vector<std::int8_t> balance_exponents(const ChannelPower& power) {
     const std::size_t d = power.key.size();
     const auto floor_of = [d](const std::vector<double>& p) {  // a channel that was silent so far may speak later

@@ -10,6 +10,9 @@ namespace turboquant {
 // Relative squared error of the codes on rotated (Gaussian) vectors, by stored bits (arXiv 2504.19874, Theorem 1).
 double relative_distortion(int bits);
 
+// The same of the codes that are stored: with trellis_codes, widths of 2 to 4 bits follow a trellis (docs/decisions/0011-trellis-codes.md).
+double shipped_distortion(int bits, bool trellis_codes);
+
 // Mean squares per channel of one KV head: of keys around their tile's reference, and of the queries that look at them.
 struct ChannelPower {
     std::vector<double> key, query;

@@ -126,7 +126,18 @@ Status change(Spec& spec, std::string_view setting) {
     return refused("names no field; there are: " + names);
 }
 
+// "k5v3": any two widths, whether or not they have a line in presets().
+bool read_widths(std::string_view name, Spec& spec) {
+    if (name.size() != 4 || name[0] != 'k' || name[2] != 'v') return false;
+    spec = preset_spec(name[1] - '0', name[3] - '0');
+    return validate(spec).ok();
+}
+
 Result<Preset> find_base(std::string_view name) {
+    if (name.substr(0, 4) == "auto") {
+        return invalid_argument("'" + std::string(name) + "' is chosen by the tool, which looks at the model first: turboquant exec --preset auto@4.25 -- PROGRAM, or turboquant auto for what to set");
+    }
+    Spec spec;
     std::string names;
     std::string_view nearest;
     std::size_t nearest_distance = 4;
@@ -138,6 +149,7 @@ Result<Preset> find_base(std::string_view name) {
             nearest = preset.name;
         }
     }
+    if (read_widths(name, spec)) return Preset{std::string(name), "any two widths", spec};
     std::string message = "no preset is called '" + std::string(name) + "'";
     message += nearest.empty() ? "." : "; did you mean '" + std::string(nearest) + "'?";
     return invalid_argument(message + " There are: " + names);

@@ -42,7 +42,7 @@ def test_usage_errors_exit_with_2_and_one_line(arguments, says):
 
 def test_a_wrong_subcommand_names_all_there_are():
     says = one_clear_line(tool("frobnicate"), 2)
-    assert {"run", "bench", "eval", "needle", "exec", "info"} <= set(SUBCOMMANDS)
+    assert {"run", "bench", "auto", "eval", "needle", "exec", "info"} <= set(SUBCOMMANDS)
     assert says.endswith("there are " + ", ".join(SUBCOMMANDS[:-1]) + f" and {SUBCOMMANDS[-1]}\n")
 
 
@@ -99,7 +99,7 @@ def test_info_shows_the_value_of_a_variable():
 
 
 def test_exec_wrong_preset_names_all_and_the_nearest(plugin):
-    says = one_clear_line(tool("exec", "--plugin", plugin, "--preset", "k4v5", "--", "no-such-program"), 2)
+    says = one_clear_line(tool("exec", "--plugin", plugin, "--preset", "k4v7", "--", "no-such-program"), 2)
     assert "k4v5" in says and "k3v2" in says and "did you mean" in says
 
 

@@ -57,6 +57,18 @@ TEST(Spec, PresetNamesAreUniqueAndSayTheirBits) {
     }
 }
 
+TEST(Spec, AnyTwoWidthsAreANameAndAutoIsExplained) {
+    const Result<Preset> found = find_preset("k5v3:tail_tiles=1");
+    ASSERT_TRUE(found.ok()) << found.status().message();
+    Spec expected;
+    expected.key_bits = 5;
+    expected.value_bits = 3;
+    expected.tail_tiles = 1;
+    EXPECT_EQ(found.value().spec, expected);
+    for (const char* name : {"k7v4", "k4v9", "k4v1", "v4k4"}) EXPECT_FALSE(find_preset(name).ok()) << name;
+    EXPECT_NE(find_preset("auto@4").status().message().find("turboquant exec --preset auto@4.25"), std::string::npos);
+}
+
 TEST(Spec, NamesCanCarrySettings) {
     const Result<Preset> found = find_preset("k4v4:tail_tiles=1:trellis_codes=0:rotation=haar:seed=7:key_bits=5");
     ASSERT_TRUE(found.ok()) << found.status().message();

@@ -7,10 +7,12 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "auto_name.hpp"
 #include "command.hpp"
 #include "environment_block.hpp"
 #include "machine.hpp"
@@ -19,6 +21,7 @@
 #include "turboquant/spec.hpp"
 
 #if TQ_HAVE_ENGINE
+#include "auto_bits.hpp"
 #include "turboquant_ggml.h"
 #endif
 
@@ -70,6 +73,41 @@ Status check_layers(const std::string& preset, const std::string& layers) {
     return {};
 }
 
+// The value of a program's option, given as "-m FILE" or "--model=FILE"; empty when it is not there.
+[[maybe_unused]] std::string argument_of(const std::vector<std::string>& program, const std::string& short_name, const std::string& long_name) {
+    for (std::size_t i = 1; i < program.size(); ++i) {
+        if (program[i].starts_with(long_name + "=")) return program[i].substr(long_name.size() + 1);
+        if ((program[i] == short_name || program[i] == long_name) && i + 1 < program.size()) return program[i + 1];
+    }
+    return "";
+}
+
+// auto@BITS becomes a preset and exceptions by layer, for the model and the context that the program will have. (Those given with
+// --layers come last, and win.)
+Status resolve_auto(ExecOptions& options) {
+    const Result<double> bits = auto_bits(options.preset);
+    if (!bits.ok()) return bits.status();
+    if (bits.value() == 0) return {};
+#if TQ_HAVE_ENGINE
+    EngineOptions model{.model = argument_of(options.program, "-m", "--model"), .layers = "", .threads = default_threads()};
+    if (model.model.empty()) return invalid_argument("auto has to look at the model, and the program is given none with -m; name a preset, or use turboquant auto");
+    const std::string context = argument_of(options.program, "-c", "--ctx-size");
+    auto engine = Engine::open(model);
+    if (!engine.ok()) return engine.status();
+    const Result<llama_model*> loaded = engine.value()->model(true);
+    if (!loaded.ok()) return loaded.status();
+    const auto given = static_cast<std::uint32_t>(std::strtoul(context.c_str(), nullptr, 10));
+    const auto chosen = auto_policy(*engine.value(), bits.value(), given > 0 ? given : static_cast<std::uint32_t>(llama_model_n_ctx_train(loaded.value())));
+    if (!chosen.ok()) return chosen.status();
+    options.preset = chosen.value().preset;
+    const std::string exceptions = std::exchange(options.layers, chosen.value().layers);
+    if (!exceptions.empty()) options.layers += (options.layers.empty() ? "" : ",") + exceptions;
+    return {};
+#else
+    return unsupported("auto has to run the model, and this build of the tool has no llama.cpp; name a preset");
+#endif
+}
+
 using Variables = std::vector<std::pair<std::string, std::string>>;
 
 int print_plan(const ExecOptions& options, const Variables& variables, const std::vector<std::string>& command) {
@@ -87,11 +125,12 @@ int print_plan(const ExecOptions& options, const Variables& variables, const std
     return kOk;
 }
 
-int run_exec(const ExecOptions& options) {
+int run_exec(ExecOptions options) {
     if (options.program.empty())
         return fail(kUsage,
                     "no program to start; put it after --, as in: turboquant exec --preset k4v4 -- llama-server -m model.gguf");
     if (options.json && !options.print) return fail(kUsage, "exec --json describes what would be started; add --print");
+    if (const Status resolved = resolve_auto(options); !resolved.ok()) return fail(resolved);
     if (const auto preset = find_preset(options.preset); !preset.ok()) return fail(kUsage, preset.status().message());
     if (const Status layers = check_layers(options.preset, options.layers); !layers.ok()) return fail(layers);
     const Result<std::string> plugin = find_plugin(options.plugin);
@@ -119,7 +158,7 @@ void add_exec(CLI::App& app, Action& chosen, const std::vector<std::string>& pro
     CLI::App* sub = app.add_subcommand(
         "exec", "Start a llama.cpp program on a TurboQuant cache: turboquant exec [options] -- PROGRAM ARGUMENTS...");
     auto options = std::make_shared<ExecOptions>();
-    sub->add_option("--preset", options->preset, "The cache's preset, as listed by turboquant info")
+    sub->add_option("--preset", options->preset, "The cache's preset, as listed by turboquant info, or auto@BITS")
         ->envname("TQ_PRESET")
         ->capture_default_str();
     sub->add_option("--layers", options->layers, "Layers treated otherwise, e.g. 0=k8v4,5-7=f16");

@@ -18,6 +18,7 @@ inline constexpr int kNotFound = 127;  // exec: no such program, as a shell says
 using Action = std::function<int()>;
 void add_run(CLI::App& app, Action& chosen);
 void add_bench(CLI::App& app, Action& chosen);
+void add_auto(CLI::App& app, Action& chosen);
 void add_eval(CLI::App& app, Action& chosen);
 void add_needle(CLI::App& app, Action& chosen);
 void add_info(CLI::App& app, Action& chosen);

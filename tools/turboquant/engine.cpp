@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "auto_name.hpp"
 #include "engine_log.hpp"
 #include "turboquant/spec.hpp"
 #include "turboquant_ggml.h"
@@ -63,9 +64,12 @@ Result<CacheChoice> find_cache(std::string_view name) {
         engine_names += std::string(engine_names.empty() ? "" : ", ") + ggml_type_name(type);
     }
     if (name == kFloor) return CacheChoice{std::string(name), false, GGML_TYPE_F16, false};
+    const Result<double> budget = auto_bits(name);
+    if (!budget.ok()) return budget.status();
+    if (budget.value() > 0) return CacheChoice{.name = std::string(name), .ours = true, .auto_bits = budget.value()};
     const Result<Preset> preset = find_preset(name);
     if (!preset.ok())
-        return invalid_argument(fmt::format("{}; llama.cpp's own caches: {}, and {}, its f16 without flash attention",
+        return invalid_argument(fmt::format("{}; auto@BITS chooses bits layer by layer; llama.cpp's own caches: {}, and {}, its f16 without flash attention",
                                             preset.status().message(), engine_names, kFloor));
     return CacheChoice{std::string(name), true, GGML_TYPE_F16};
 }

@@ -20,6 +20,7 @@ struct CacheChoice {
     bool ours = false;
     ggml_type type = GGML_TYPE_F16;  // of the engine's cache; for ours the nominal type, always f16
     bool flash_attention = true;
+    double auto_bits = 0;  // of auto@BITS: a budget; the widths are chosen when the model is known
 };
 
 // The error lists both kinds of names.

@@ -18,6 +18,7 @@ struct Line {
 struct Log {
     std::mutex mutex;  // the engine logs from several threads
     bool verbose = false;
+    bool quiet = false;   // our own warnings are kept, not shown
     std::vector<Line> lines;
     bool open = false;  // the last line has not ended yet
 };
@@ -41,7 +42,7 @@ void receive(ggml_log_level level, const char* text, void*) {
         line.text += piece.substr(0, end);
         log.open = end == std::string::npos;
         piece.erase(0, log.open ? piece.size() : end + 1);
-        if (!log.open && !log.verbose && line.level >= GGML_LOG_LEVEL_WARN && line.level != GGML_LOG_LEVEL_CONT &&
+        if (!log.open && !log.verbose && !log.quiet && line.level >= GGML_LOG_LEVEL_WARN && line.level != GGML_LOG_LEVEL_CONT &&
             line.text.starts_with("turboquant"))
             std::fprintf(stderr, "%s\n", line.text.c_str());
     }
@@ -52,6 +53,16 @@ void receive(ggml_log_level level, const char* text, void*) {
 void capture_engine_log(bool verbose) {
     the_log().verbose = verbose;
     llama_log_set(receive, nullptr);
+}
+
+QuietEngine::QuietEngine() {
+    const std::scoped_lock lock(the_log().mutex);
+    the_log().quiet = true;
+}
+
+QuietEngine::~QuietEngine() {
+    const std::scoped_lock lock(the_log().mutex);
+    the_log().quiet = false;
 }
 
 std::vector<std::string> engine_log() {

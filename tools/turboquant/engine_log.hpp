@@ -10,6 +10,15 @@ namespace turboquant::tool {
 // Otherwise only warnings that our own plug-in writes are shown: they tell what the cache really does.
 void capture_engine_log(bool verbose);
 
+// While one lives, our plug-in's warnings are kept but not shown: for a look at a model that the user did not ask for.
+class QuietEngine {
+public:
+    QuietEngine();
+    ~QuietEngine();
+    QuietEngine(const QuietEngine&) = delete;
+    QuietEngine& operator=(const QuietEngine&) = delete;
+};
+
 // Lines since the last call of forget_engine_log().
 std::vector<std::string> engine_log();
 void forget_engine_log();

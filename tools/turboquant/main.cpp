@@ -30,6 +30,7 @@ struct Subcommand {
 constexpr Subcommand kModelCommands[] = {
     {"run", TQ_WITH_ENGINE(add_run)},
     {"bench", TQ_WITH_ENGINE(add_bench)},
+    {"auto", TQ_WITH_ENGINE(add_auto)},
     {"eval", TQ_WITH_ENGINE(add_eval)},
     {"needle", TQ_WITH_ENGINE(add_needle)},
 };

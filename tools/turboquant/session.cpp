@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "auto_bits.hpp"
 #include "engine_log.hpp"
+#include "terminal.hpp"
 
 namespace turboquant::tool {
 namespace {
@@ -25,6 +27,17 @@ llama_context_params context_params(const Engine& engine, const CacheChoice& cac
     return params;
 }
 
+// What the plug-in is told: TQ_PRESET and TQ_LAYERS. The user's exceptions come last, and win.
+Result<PlanNames> policy_for(Engine& engine, const CacheChoice& cache, const SessionOptions& options) {
+    const std::string& exceptions = engine.options().layers;
+    if (cache.auto_bits == 0) return PlanNames{cache.name, exceptions};
+    Result<PlanNames> chosen = auto_policy(engine, cache.auto_bits, options.context);
+    if (!chosen.ok()) return chosen;
+    PlanNames names = chosen.value();
+    if (!exceptions.empty()) names.layers += (names.layers.empty() ? "" : ",") + exceptions;
+    return names;
+}
+
 std::string why_not(int code) {
     if (code == 1) return "the context is full; raise -c";
     const std::string reason = engine_reason();
@@ -37,8 +50,11 @@ std::string why_not(int code) {
 Result<std::unique_ptr<Session>> Session::open(Engine& engine, const CacheChoice& cache, const SessionOptions& options) {
     if (cache.ours) {
         const char* message = nullptr;
-        const std::string& layers = engine.options().layers;
-        if (tq_ggml_set_policy(cache.name.c_str(), layers.empty() ? nullptr : layers.c_str(), &message) != 0)
+        const Result<PlanNames> names = policy_for(engine, cache, options);
+        if (!names.ok()) return names.status();
+        const auto& [preset, layers] = names.value();
+        if (cache.auto_bits > 0) note(fmt::format("{}: {}{}", cache.name, preset, layers.empty() ? " in every layer" : ", but " + layers));
+        if (tq_ggml_set_policy(preset.c_str(), layers.empty() ? nullptr : layers.c_str(), &message) != 0)
             return invalid_argument(message ? message : fmt::format("the cache '{}' cannot be used", cache.name));
     }
     const Result<llama_model*> model = engine.model(cache.ours);
