@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws what `turboquant eval --json` and `turboquant needle --json` measured, as BASENAME.png and BASENAME.svg.
+"""Draws what `turboquant eval --json` and `turboquant needle --json` measured, as BASENAME.png and BASENAME.svg: PNGs, and several
+runs in one picture. (One run as SVG: --plot of these subcommands, which needs no Python.)
 
     turboquant eval … --json > smollm2.json
     scripts/plot_eval.py smollm2.json gemma3.json --output picture      # a row of panels for each model

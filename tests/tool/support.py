@@ -7,12 +7,15 @@ those of our caches need the real plug-in, which `turboquant info` reports.
 import json
 import os
 import subprocess
+import xml.etree.ElementTree
 
 import pytest
 
 TOOL = os.environ.get("TQ_TOOL", "")
 MODEL = os.environ.get("TQ_MODEL_SMOLLM2", "")
 PROSE = os.environ.get("TQ_TEXT_PROSE", "")
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 if not TOOL:
     pytest.skip("TQ_TOOL is not set", allow_module_level=True)
@@ -38,6 +41,13 @@ def one_clear_line(done, code):
     assert done.stdout == ""
     assert done.stderr.startswith("turboquant: ") and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
+
+
+def texts_and_tips(path):
+    """The words of a picture, and what its shapes say under the pointer. Fails where it is not well-formed."""
+    root = xml.etree.ElementTree.parse(path).getroot()
+    assert root.tag == f"{SVG}svg"
+    return [e.text for e in root.iter(f"{SVG}text")], [e.text for shape in root for e in shape.iter(f"{SVG}title") if shape is not e]
 
 
 INFO = json.loads(tool("info", "--json").stdout)

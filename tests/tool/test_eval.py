@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from support import MODEL, PROSE, answer, needs_engine, needs_model, needs_plugin, one_clear_line, tool
+from support import MODEL, PROSE, answer, needs_engine, needs_model, needs_plugin, one_clear_line, texts_and_tips, tool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIGURES = ["cache", "context", "bits", "kl_mean", "kl_median", "kl_99", "kl_999", "kl_max", "top1", "ppl_ratio", "seconds"]
@@ -30,7 +30,7 @@ def run_eval(text, *more, **keywords):
 def small(text, tmp_path_factory):
     """The engine's caches at two tiny contexts, with a state file and Markdown."""
     folder = tmp_path_factory.mktemp("eval")
-    arguments = ["--cache", "f16,q8_0,q4_0,floor", "--context", "48,96", "--chunks", 2, "--state", folder / "state", "--markdown", folder / "table.md"]
+    arguments = ["--cache", "f16,q8_0,q4_0,floor", "--context", "48,96", "--chunks", 2, "--state", folder / "state", "--markdown", folder / "table.md", "--plot", folder / "picture.svg"]
     return folder, arguments, run_eval(text, *arguments)
 
 
@@ -105,7 +105,24 @@ def test_markdown_is_a_table(small):
 
 @needs_model
 @needs_text
-def test_the_picture_is_png_and_svg(small, tmp_path):
+def test_the_picture_has_every_cache_in_every_panel(small):
+    folder, _, parsed = small
+    texts, tips = texts_and_tips(folder / "picture.svg")
+    for context in (48, 96):
+        assert any(text.endswith(f", {context} tokens") for text in texts)
+    for cache in ("q8_0", "q4_0"):
+        assert texts.count(cache) == 2
+        shown = [tip for tip in tips if tip.startswith(f"{cache}: ")]
+        measured = [r for r in parsed["results"] if r["cache"] == cache]
+        for tip, result in zip(shown, measured, strict=True):
+            assert f"{result['bits']:.2f} bits" in tip and float(tip.split("mean KL ")[1].split()[0]) == pytest.approx(result["kl_mean"], rel=0.01)
+    assert "f16" not in texts and texts.count("floor: f16, rounded otherwise") == 2
+    assert "llama.cpp's caches" in texts and "this project's presets" not in texts
+
+
+@needs_model
+@needs_text
+def test_the_script_draws_png_and_several_runs(small, tmp_path):
     pytest.importorskip("matplotlib", reason="scripts/requirements/test.txt has it")
     _, _, parsed = small
     broken = json.loads(json.dumps(parsed))
@@ -160,6 +177,9 @@ def test_table(text):
         (["--context", "64", "--generate", "40"], "at most half"),
         (["-f", "/no/such/text"], "/no/such/text"),
         (["--chunks", "0"], "--chunks"),
+        (["--plot", "out.png"], "turboquant eval ... --json > out.json && scripts/plot_eval.py out.json --output out"),
+        (["--plot", "out"], "write --plot out.svg"),
+        (["--plot", "/no/such/folder/out.svg"], "/no/such/folder"),
     ],
 )
 def test_usage_errors(tmp_path, arguments, says):

@@ -7,14 +7,20 @@ import sys
 
 import pytest
 
-from support import MODEL, answer, needs_engine, needs_model, needs_plugin, one_clear_line, tool
+from support import MODEL, answer, needs_engine, needs_model, needs_plugin, one_clear_line, texts_and_tips, tool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def small():
-    return answer("needle", "-m", MODEL, "-t", 1, "--cache", "f16,q8_0", "--context", "160,192", "--depth", "0,100", "--trials", 1, "--json")
+def picture(tmp_path_factory):
+    return tmp_path_factory.mktemp("needle") / "map.svg"
+
+
+@pytest.fixture(scope="module")
+def small(picture):
+    asked = ["--cache", "f16,q8_0", "--context", "160,192", "--depth", "0,100", "--trials", 1]
+    return answer("needle", "-m", MODEL, "-t", 1, *asked, "--json", "--plot", picture)
 
 
 @needs_model
@@ -50,7 +56,19 @@ def test_our_cache_among_other_keys(tmp_path):
 
 
 @needs_model
-def test_the_picture_is_png_and_svg(small, tmp_path):
+def test_the_picture_has_a_map_for_each_cache(small, picture):
+    texts, _ = texts_and_tips(picture)
+    for cache in ("f16", "q8_0"):
+        right = sum(r["exact"] for r in small["results"] if r["cache"] == cache)
+        assert sum(text.startswith(f"{cache}: {right} of 4 right") for text in texts) == 1
+    for title in ("160", "192", "0 %", "100 %", "depth", "tokens of context"):
+        assert texts.count(title) == 2
+    for result in small["results"]:
+        assert f"{result['exact']}/1 {result['nll']:.2f}" in texts
+
+
+@needs_model
+def test_the_script_draws_png(small, tmp_path):
     pytest.importorskip("matplotlib", reason="scripts/requirements/test.txt has it")
     (tmp_path / "needle.json").write_text(json.dumps(small))
     command = [sys.executable, ROOT / "scripts" / "plot_eval.py", tmp_path / "needle.json", "--output", tmp_path / "map"]
@@ -68,6 +86,7 @@ def test_the_picture_is_png_and_svg(small, tmp_path):
         (["--depth", "101"], "0 to 100"),
         (["--keys", "0"], "--keys 0"),
         (["--trials", "0"], "--trials"),
+        (["--plot", "map.png"], "turboquant needle ... --json > map.json && scripts/plot_eval.py map.json --output map"),
     ],
 )
 def test_usage_errors(arguments, says):

@@ -5,10 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <set>
-
-#include "heat_map.hpp"
 
 namespace turboquant::tool {
 namespace {
@@ -88,19 +85,6 @@ TEST(Filler, HasNoDigitsAndEndsItsSentences) {
     EXPECT_EQ(sentences_of("One  two.\nThree\nfour! It is 5. A heading\n\nSix"),
               (std::vector<std::string>{"One two.", "Three four!", "A heading", "Six"}));
     EXPECT_TRUE(sentences_of("  \n 1 2 3").empty());
-}
-
-TEST(HeatMap, LinesUpAndColoursOnlyWhereAsked) {
-    const double nan = std::numeric_limits<double>::quiet_NaN();
-    const std::vector<std::vector<HeatCell>> cells = {{{1, "3/3"}, {0, "0/3"}}, {{0.5, "1/3 x"}, {nan, "-"}}};
-    EXPECT_EQ(heat_map("depth", {"512", "1024"}, {"0 %", "100 %"}, cells, false),
-              "depth    512   1024\n"
-              "  0 %    3/3    0/3\n"
-              "100 %  1/3 x      -\n");
-    const std::string coloured = heat_map("depth", {"512", "1024"}, {"0 %", "100 %"}, cells, true);
-    EXPECT_NE(coloured.find("48;5;28m"), std::string::npos);   // best
-    EXPECT_NE(coloured.find("48;5;124m"), std::string::npos);  // worst
-    EXPECT_EQ(std::count(coloured.begin(), coloured.end(), '\033'), 6);
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // turboquant eval: what caches cost in quality, beside the f16 cache, on a text, at several context lengths.
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <memory>
 
 #include <fmt/format.h>
@@ -11,10 +13,12 @@
 #include "command.hpp"
 #include "engine_options.hpp"
 #include "environment_block.hpp"
+#include "eval_plot.hpp"
 #include "eval_report.hpp"
 #include "evaluate.hpp"
 #include "fingerprint.hpp"
 #include "generate.hpp"
+#include "output_file.hpp"
 #include "paths.hpp"
 #include "terminal.hpp"
 
@@ -34,6 +38,7 @@ Result<std::string> read_text(const std::string& path) {
 }
 
 Status check(const EvalOptions& options) {
+    if (const Status good = check_plot(options.plot_file, "eval"); !good.ok()) return good;
     for (int context : options.contexts) {
         if (context < kLeastContext)
             return invalid_argument(
@@ -81,13 +86,6 @@ Status check_length(const EvalOptions& options, const llama_model* model, std::s
     return {};
 }
 
-Status write_file(const std::string& path, const std::string& text) {
-    std::ofstream file(path, std::ios::binary);
-    file << text << std::flush;
-    if (!file) return unsupported(fmt::format("cannot write '{}': {}", path, std::strerror(errno)));
-    return {};
-}
-
 Json eval_environment(const EvalOptions& options, const Json& made_of) {
     Json environment = environment_block(options.engine.threads, options.engine.model);
     environment["text"] = options.text_file.substr(options.text_file.rfind('/') + 1);
@@ -98,6 +96,20 @@ Json eval_environment(const EvalOptions& options, const Json& made_of) {
     environment["error_block_tokens"] = kBlock;
     environment["fingerprint"] = made_of;
     return environment;
+}
+
+// Rows as points; the base is what the others are measured from, and no point.
+std::vector<PlotPoint> plot_points(const std::vector<EvalRow>& rows, const std::vector<CacheChoice>& caches) {
+    std::vector<PlotPoint> points;
+    for (const EvalRow& row : rows) {
+        const auto cache =
+            std::find_if(caches.begin(), caches.end(), [&](const CacheChoice& one) { return one.name == row.cache; });
+        if (cache == caches.end()) continue;
+        const PlotSeries series = cache->ours ? PlotSeries::ours : row.cache == kFloor ? PlotSeries::floor : PlotSeries::engine;
+        const double kl = row.finite() ? row.summary.kl_mean : std::numeric_limits<double>::quiet_NaN();
+        points.push_back({row.cache, series, row.context, row.bits, kl, row.summary.kl_mean_error});
+    }
+    return points;
 }
 
 void print_text(const std::vector<EvalRow>& rows, const EvalOptions& options) {
@@ -142,6 +154,11 @@ int eval(const EvalOptions& options) {
     if (!options.markdown_file.empty())
         if (const Status written = write_file(options.markdown_file, eval_markdown(rows, environment)); !written.ok())
             return fail(written);
+    if (!options.plot_file.empty()) {
+        const std::string picture =
+            eval_plot(plot_points(rows, caches.value()), std::filesystem::path(options.engine.model).stem().string());
+        if (const Status written = write_file(options.plot_file, picture); !written.ok()) return fail(written);
+    }
     if (options.json) return print_json(environment, eval_results(rows));
     print_text(rows, options);
     return kOk;
@@ -172,6 +189,7 @@ void add_eval(CLI::App& app, Action& chosen) {
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
     sub->add_option("--markdown", options->markdown_file, "Write the table to this file as Markdown");
+    add_plot(*sub, options->plot_file);
     sub->add_flag("--json", options->json, "Print one JSON object");
     sub->callback([options, &chosen] { chosen = [options] { return eval(*options); }; });
 }

@@ -1,6 +1,7 @@
 // turboquant needle: does a cache still find one sentence in a long text? By context, depth and cache, beside f16.
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "heat_map.hpp"
 #include "needle.hpp"
 #include "needle_text.hpp"
+#include "output_file.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
 
@@ -74,12 +76,15 @@ Json to_json(const std::vector<NeedleCell>& cells, std::size_t per_cache) {
     return results;
 }
 
-void print_maps(const std::vector<NeedleCell>& cells, const NeedleOptions& options, std::size_t per_cache) {
-    std::vector<std::string> columns, rows;
-    for (int context : options.contexts) columns.push_back(std::to_string(context));
-    for (int depth : options.depths) rows.push_back(fmt::format("{} %", depth));
+// A map for each cache.
+std::vector<HeatMap> maps_of(const std::vector<NeedleCell>& cells, const NeedleOptions& options, std::size_t per_cache) {
+    std::vector<HeatMap> maps;
     for (std::size_t first = 0; first < cells.size(); first += per_cache) {
-        std::vector<std::vector<HeatCell>> grid(rows.size());
+        HeatMap map;
+        map.corner = "depth";
+        for (int context : options.contexts) map.columns.push_back(std::to_string(context));
+        for (int depth : options.depths) map.rows.push_back(fmt::format("{} %", depth));
+        map.cells.resize(map.rows.size());
         int exact = 0, lost = 0, gained = 0;
         for (std::size_t i = 0; i < per_cache; ++i) {
             const NeedleCell& cell = cells[first + i];
@@ -89,15 +94,18 @@ void print_maps(const std::vector<NeedleCell>& cells, const NeedleOptions& optio
             gained += figures.gained;
             const double rate = static_cast<double>(cell.exact()) / static_cast<double>(cell.answers.size());
             const std::string nll = std::isfinite(figures.nll) ? fmt::format("{:.2f}", figures.nll) : "not finite";
-            grid[i % rows.size()].push_back({rate, fmt::format("{}/{} {}", cell.exact(), cell.answers.size(), nll)});
+            map.cells[i % map.rows.size()].push_back({rate, fmt::format("{}/{} {}", cell.exact(), cell.answers.size(), nll)});
         }
         const std::string beside = first == 0 ? "" : fmt::format(", {} that f16 answers lost, {} gained", lost, gained);
-        fmt::print("{}\n{}\n",
-                   bold(fmt::format("{}: {} of {} right{}", cells[first].cache, exact, static_cast<int>(per_cache) * options.trials,
-                                    beside),
-                        1),
-                   heat_map("depth", columns, rows, grid, colour_wanted(1)));
+        map.title =
+            fmt::format("{}: {} of {} right{}", cells[first].cache, exact, static_cast<int>(per_cache) * options.trials, beside);
+        maps.push_back(std::move(map));
     }
+    return maps;
+}
+
+void print_maps(const std::vector<HeatMap>& maps) {
+    for (const HeatMap& map : maps) fmt::print("{}\n{}\n", bold(map.title, 1), heat_map(map, colour_wanted(1)));
     fmt::print(
         "Columns: tokens of context. A cell: right answers of greedy decoding / trials, and the mean -log probability of the "
         "right\n"
@@ -105,6 +113,7 @@ void print_maps(const std::vector<NeedleCell>& cells, const NeedleOptions& optio
 }
 
 Status check(const NeedleOptions& options) {
+    if (const Status good = check_plot(options.plot_file, "needle"); !good.ok()) return good;
     for (int context : options.contexts)
         if (context < kLeastContext)
             return invalid_argument(
@@ -131,8 +140,14 @@ int needle(const NeedleOptions& options) {
     std::string told;
     for (const NeedleCell& cell : cells)
         if (const std::string remark = remark_of(cell); !remark.empty() && remark != told) note(told = remark);
+    const std::vector<HeatMap> maps = maps_of(cells, options, per_cache);
+    if (!options.plot_file.empty()) {
+        const std::string model = std::filesystem::path(options.engine.model).stem().string();
+        const std::string picture = heat_map_picture(maps, model + ": right answers by depth and context", "tokens of context");
+        if (const Status written = write_file(options.plot_file, picture); !written.ok()) return fail(written);
+    }
     if (!options.json) {
-        print_maps(cells, options, per_cache);
+        print_maps(maps);
         return kOk;
     }
     Json environment = environment_block(options.engine.threads, options.engine.model);
@@ -169,6 +184,7 @@ void add_needle(CLI::App& app, Action& chosen) {
     sub->add_option("-f,--file", options->text_file, "Fill with sentences of this text (default: made from a list of words)");
     sub->add_option("--seed", options->seed, "Decides texts, numbers and places; the same for all caches")->capture_default_str();
     add_quality_batch(*sub, options->batch);
+    add_plot(*sub, options->plot_file);
     sub->add_flag("--no-chat-template", options->no_template, "Use the prompt without the model's chat template");
     sub->add_flag("--json", options->json, "Print one JSON object");
     sub->callback([options, &chosen] { chosen = [options] { return needle(*options); }; });

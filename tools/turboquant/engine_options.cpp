@@ -20,4 +20,8 @@ void add_quality_batch(CLI::App& sub, int& batch) {
         ->check(CLI::PositiveNumber);
 }
 
+void add_plot(CLI::App& sub, std::string& file) {
+    sub.add_option("--plot", file, "Draw the result into this SVG file (PNG: scripts/plot_eval.py, from what --json prints)");
+}
+
 }  // namespace turboquant::tool

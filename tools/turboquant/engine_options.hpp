@@ -13,4 +13,7 @@ void add_engine_options(CLI::App& sub, EngineOptions& options);
 // -b of the subcommands that measure quality.
 void add_quality_batch(CLI::App& sub, int& batch);
 
+// --plot of the subcommands that can draw what they measured.
+void add_plot(CLI::App& sub, std::string& file);
+
 }  // namespace turboquant::tool

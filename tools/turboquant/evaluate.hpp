@@ -12,7 +12,7 @@ namespace turboquant::tool {
 
 struct EvalOptions {
     EngineOptions engine;
-    std::string text_file, state_file, markdown_file;
+    std::string text_file, state_file, markdown_file, plot_file;
     std::vector<std::string> caches{"q8_0", "q4_0", std::string(presets().front().name)};
     std::vector<int> contexts{2048};
     int chunks = 3;

@@ -1,4 +1,4 @@
-// A grid of values as text, coloured from red to green where colours are wanted.
+// A grid of values in colours from red to green: as text for a terminal, and as a picture.
 #pragma once
 
 #include <string>
@@ -11,8 +11,17 @@ struct HeatCell {
     std::string text;
 };
 
-// Lines ending in '\n'. cells: as many rows as row titles, each with as many cells as column titles.
-std::string heat_map(const std::string& corner, const std::vector<std::string>& columns, const std::vector<std::string>& rows,
-                     const std::vector<std::vector<HeatCell>>& cells, bool colour);
+struct HeatMap {
+    std::string title;
+    std::string corner;                        // what the row titles are
+    std::vector<std::string> columns, rows;    // titles
+    std::vector<std::vector<HeatCell>> cells;  // as many rows as row titles, each with as many cells as column titles
+};
+
+// Lines ending in '\n', without the map's title.
+std::string heat_map(const HeatMap& map, bool colour);
+
+// An SVG file of all maps, side by side. below: what the columns are.
+std::string heat_map_picture(const std::vector<HeatMap>& maps, const std::string& title, const std::string& below);
 
 }  // namespace turboquant::tool

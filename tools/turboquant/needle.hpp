@@ -12,6 +12,7 @@ namespace turboquant::tool {
 struct NeedleOptions {
     EngineOptions engine;
     std::string text_file;  // filler; empty: made from a list of words
+    std::string plot_file;  // empty: no picture
     std::vector<std::string> caches{std::string(presets().front().name)};
     std::vector<int> contexts{512, 1024, 2048};
     std::vector<int> depths{0, 25, 50, 75, 100};
