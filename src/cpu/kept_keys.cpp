@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/half.hpp"
+#include "core/noise.hpp"
 #include "cpu/tile_store.hpp"
 
 namespace turboquant {
@@ -87,20 +89,54 @@ void TileStore::Impl::limit_kept() {
     most_kept = rows <= sealed_parts ? spec.kept_keys : std::min(spec.kept_keys, 1);
 }
 
-// Rows that came back from codes are not exact any more, so that only those written since, and those kept before, qualify.
+// Of rows that were given as they are, those that do not lie on the codewords which they have got: a restored state holds decoded
+// numbers, and only exact rows have a coding error. decoded: what the codes stand for; wide: the rows; squared: their distances.
+std::uint64_t TileStore::Impl::off_codewords(const std::vector<std::uint16_t>& decoded, const std::array<float, kTileTokens>& squared, std::uint64_t rows,
+                                             int kv_head, const std::vector<float>& wide) const {
+    const std::size_t d = spec.head_dim;
+    const float* factors = balance_of(kv_head).forward;
+    // A new reference moves all rows by about a 64th of the distortion; a row that is coded for the first time errs by all of it.
+    const auto limit = static_cast<float>(relative_distortion(codec.coder().bits) / 4);
+    std::uint64_t off = 0;
+    for (std::uint64_t left = rows; left; left &= left - 1) {
+        const int t = std::countr_zero(left);
+        float error = 0;
+        for (std::size_t j = 0; j < d; ++j) {
+            const float x = (wide[t * d + j] - half_to_float(decoded[t * d + j])) * (factors ? factors[j] : 1.0f);
+            error += x * x;
+        }
+        if (!(error <= limit * squared[t])) off |= 1ull << t;
+    }
+    return off;
+}
+
+// Rows that came back from codes are not exact any more, so that only those written since, and those kept before, qualify. In a
+// tile of a restored state, whose rows have all been written since, they are those that do not lie on codewords; the few that were
+// kept when it was saved stay kept, whatever the latest queries look at.
 void TileStore::Impl::choose_kept(std::size_t index, int kv_head) {
     const Tile& tile = tiles[index];
     const std::size_t row = row_numbers(), d = spec.head_dim;
     const std::uint16_t* rows = open_rows(tile) + kv_head * d;
     KeptKeys& chosen = kept_of(index, kv_head);
-    const std::uint64_t candidates = (tile.dirty | chosen.rows) & tile.written & ~sink_mask(index);
+    std::uint64_t candidates = (tile.dirty | chosen.rows) & tile.written & ~sink_mask(index);
     chosen = {};
     if (!trend.any() || balanced_query_power.empty()) return;
     const int stream = static_cast<int>(index / static_cast<std::size_t>(tiles_per_stream()));
     const int group = trend.num_heads() / shape.num_kv_heads;
     std::array<float, kTileTokens> harm;
     cpu::CodecScratch& scratch = thread_codec_scratch();
+    std::vector<std::uint16_t> decoded;
+    if (given[index]) {
+        decoded.resize(kTileTokens * d);
+        open_blob(kv_head, blob(tile, kv_head), decoded.data(), d);
+    }
     codec.distances(rows, row, candidates, balance_of(kv_head), blob(tile, kv_head), harm, scratch);
+    std::uint64_t kept_before = 0;
+    if (given[index]) {
+        const std::uint64_t off = off_codewords(decoded, harm, candidates, kv_head, scratch.wide);
+        if (std::popcount(off) <= spec.kept_keys && 2 * std::popcount(off) < std::popcount(candidates)) kept_before = off;
+        candidates = off;
+    }
     for (int t = 0; t < kTileTokens; ++t) {
         float log_weight = -INFINITY;
         for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
@@ -108,7 +144,7 @@ void TileStore::Impl::choose_kept(std::size_t index, int kv_head) {
         }
         harm[t] *= std::exp(std::min(log_weight, 0.0f)) * balanced_query_power[kv_head] / static_cast<float>(d);
     }
-    chosen.rows = most_harmful(harm, candidates, most_kept);
+    chosen.rows = kept_before ? kept_before : most_harmful(harm, candidates, most_kept);
     if (chosen.rows == 0) return;
     chosen.numbers = std::make_unique<std::uint16_t[]>(chosen.bytes(spec.head_dim) / 2);
     std::uint16_t* out = chosen.numbers.get();

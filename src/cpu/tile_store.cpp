@@ -50,7 +50,10 @@ TileStore::Impl::Impl(const Spec& wanted, const StoreShape& wanted_shape)
     if (by_records && !spec.outlier_split) make_schemes();
     tiles.resize(static_cast<std::size_t>(tiles_per_stream() * shape.num_streams));
     newest.resize(shape.num_streams);
-    if (keeps_keys()) kept.resize(tiles.size() * shape.num_kv_heads);
+    if (keeps_keys()) {
+        kept.resize(tiles.size() * shape.num_kv_heads);
+        given.resize(tiles.size());
+    }
     sink_storage.resize(static_cast<std::size_t>(shape.num_streams) * spec.sink_tokens * row_numbers());
 }
 
@@ -159,7 +162,7 @@ void TileStore::Impl::collect_old_tiles() {
     leaving.clear();
     const auto too_many = [this](const auto& list) { return list.size() > static_cast<std::size_t>(spec.tail_tiles); };
     if (!decided && spec.outlier_split && std::any_of(newest.begin(), newest.end(), too_many)) decide_outliers();
-    if (!decided) return;
+    if (!decided || (keeps_keys() && !trend.any())) return;  // queries must have said which keys to keep
     for (auto& list : newest) {
         for (; too_many(list); list.pop_front()) {
             Tile& tile = tiles[list.front()];
@@ -200,6 +203,7 @@ void TileStore::Impl::finish_sealing() {
         open.release(tile.open_slot);
         tile.open_slot = kNone;
         tile.dirty = 0;
+        if (keeps_keys()) given[index] = false;
     }
     leaving.clear();
 }
@@ -351,6 +355,7 @@ void TileStore::write_rows(std::int64_t first_cell, std::int64_t num_rows, const
         for (int k = 0; k < run; ++k) cells[k] = cell + k;
         m.plan_write(cells, run);
         const Impl::Tile& tile = m.tiles[m.tile_index(static_cast<int>(cell / m.shape.cells_per_stream), tile_number)];
+        if (m.keeps_keys()) m.given[m.tile_index(static_cast<int>(cell / m.shape.cells_per_stream), tile_number)] = true;
         if (m.direct.empty()) {
             std::copy_n(rows + i * row, run * row, m.open_rows(tile) + t * row);
             m.seal_alone();
@@ -375,6 +380,7 @@ void TileStore::copy_stream(int from, int to) {
         Impl::Tile& copy = m.tiles[target];
         copy.written = source.written;
         copy.dirty = source.dirty;
+        if (m.keeps_keys()) m.given[target] = m.given[m.tile_index(from, i)];
         if (source.open_slot != Impl::kNone) {
             copy.open_slot = m.open.take();
             std::memcpy(m.open.at(copy.open_slot), m.open.at(source.open_slot), m.open.slot_bytes());
@@ -397,6 +403,7 @@ void TileStore::clear() {
     std::fill(m.tiles.begin(), m.tiles.end(), Impl::Tile{});
     for (auto& list : m.newest) list.clear();
     for (KeptKeys& one : m.kept) one = {};
+    m.given.assign(m.given.size(), false);
     m.trend = {};
     m.open.release_all();
     if (m.decided) m.sealed.release_all();

@@ -1,6 +1,7 @@
 // Inside of a TileStore: tiles, their states, and the steps that change them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -60,6 +61,8 @@ struct TileStore::Impl {
     const KeptKeys& kept_of(std::size_t index, int kv_head) const { return kept[index * shape.num_kv_heads + kv_head]; }
     void forget_kept(std::size_t index);     // of all heads
     void choose_kept(std::size_t index, int kv_head);
+    std::uint64_t off_codewords(const std::vector<std::uint16_t>& decoded, const std::array<float, kTileTokens>& squared, std::uint64_t rows,
+                                int kv_head, const std::vector<float>& wide) const;
     void limit_kept();                       // sets most_kept
     void collect_old_tiles();                // fills `leaving`
     void seal_part(std::size_t index, int kv_head);
@@ -92,6 +95,7 @@ struct TileStore::Impl {
     std::vector<float> balanced_query_power;      // [num_kv_heads] mean |q|^2, scaled and balanced; fixed with the balance
     QueryTrend trend;                             // when keys are kept
     std::vector<KeptKeys> kept;                   // [tile][num_kv_heads], when keys are kept
+    std::vector<bool> given;                      // [tile] rows came by write_rows since it was opened, when keys are kept
     int most_kept = 0;                            // per tile and head, of those being sealed
     std::vector<Tile> tiles;
     std::vector<std::deque<std::size_t>> newest;  // per stream, oldest first

@@ -116,6 +116,28 @@ TEST(KeptKeys, OnAverageNotMoreThanOnePerTile) {
     EXPECT_GE(keys->usage().kept_keys, 30u);
 }
 
+// A state holds decoded numbers. Restored, the same keys stay exact, even when the queries that come first look elsewhere.
+TEST(KeptKeys, ARestoredStateKeepsTheSame) {
+    Popular store({70, 100, 130}, 4);
+    const std::vector<std::uint16_t> state = store.rows();
+    const auto blob = store.keys->sealed_blob(0, 1, 0);
+    const std::vector<std::uint8_t> codes(blob.begin(), blob.begin() + kDim * 4 * kTileTokens / 8);
+    store.keys->clear();
+    EXPECT_EQ(store.keys->usage().kept_keys, 0u);
+    store.keys->write_rows(0, kCells, state.data());
+    EXPECT_TRUE(store.keys->sealed_blob(0, 1, 0).empty()) << "no query has come yet";
+    for (float& q : store.problem.query) q = -q;
+    store.look();
+    EXPECT_EQ(store.keys->kept_rows(0, 1, 0), bits_of({6, 36}));
+    EXPECT_EQ(store.keys->kept_rows(0, 2, 0), bits_of({2}));
+    EXPECT_EQ(store.keys->usage().kept_keys, 3u);
+    for (const int cell : {70, 100, 130}) EXPECT_TRUE(store.is_exact(cell, 0)) << cell;
+    const auto again = store.keys->sealed_blob(0, 1, 0);
+    std::size_t equal = 0;
+    for (std::size_t i = 0; i < codes.size(); ++i) equal += codes[i] == again[i];
+    EXPECT_GE(equal, codes.size() * 99 / 100);
+}
+
 TEST(KeptKeys, CodesAreThoseOfAStoreThatKeepsNone) {
     const Popular with({70, 100, 130}, 4), without({70, 100, 130}, 0);
     for (int tile = 0; tile < 3; ++tile) {
