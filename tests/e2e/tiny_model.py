@@ -22,6 +22,10 @@ class Shape:
     embedding: int = 256
     feed_forward: int = 256
     context: int = 16384
+    large_keys: tuple = ()  # layers whose keys are LARGE times as long
+
+
+LARGE = 80
 
 
 def write(path, shape, seed=1):
@@ -38,7 +42,7 @@ def write(path, shape, seed=1):
         tensors |= {
             f"blk.{layer}.attn_norm.weight": ones,
             f"blk.{layer}.attn_q.weight": matrix(query, shape.embedding),
-            f"blk.{layer}.attn_k.weight": matrix(key_value, shape.embedding),
+            f"blk.{layer}.attn_k.weight": matrix(key_value, shape.embedding) * numpy.float16(LARGE if layer in shape.large_keys else 1),
             f"blk.{layer}.attn_v.weight": matrix(key_value, shape.embedding),
             f"blk.{layer}.attn_output.weight": matrix(shape.embedding, query),
             f"blk.{layer}.ffn_norm.weight": ones,
