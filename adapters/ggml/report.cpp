@@ -16,6 +16,10 @@
 namespace turboquant::ggml {
 namespace {
 
+// Logit noise at which a layer's attention is lost, not only worse. (Measured: SmolLM2 still counts on with most layers near 2 and one
+// at 3.3; attention with 6.7, as in the first layer of Qwen2.5, is noise.)
+constexpr double kLostAttention = 5;
+
 std::mutex mutex;
 std::vector<CacheTensor*> live;
 std::set<std::string> told_once;          // whole lines
@@ -44,6 +48,7 @@ tq_ggml_stats sum_of(const std::vector<CacheTensor*>& tensors) {
         sum.packed_tensors += packed;
         sum.plain_tensors += tensor->state() == CacheTensor::State::plain;
         sum.wide_key_layers += packed && tensor->store()->widened();
+        sum.noisy_key_layers += packed && tensor->store()->noisy();
     }
     return sum;
 }
@@ -114,6 +119,12 @@ void report_progress() {
         if (store->widened()) {
             log_line(GGML_LOG_LEVEL_WARN, "layer %d takes 8-bit keys: with %d bits they would add noise of %.2f to attention's logits (limit %.2f)",
                      tensor->layer(), store->spec().key_bits, store->logit_noise(), wide_key_noise());
+        } else if (store->noisy()) {
+            log_line(GGML_LOG_LEVEL_WARN,
+                     "layer %d: coding its keys with %d bits adds noise of %.2f to attention's logits (limit %.2f) and this preset has no 8-bit keys "
+                     "to take instead; expect %s output; use k4v4, or leave the layer in f16 with TQ_LAYERS=%d=f16",
+                     tensor->layer(), store->bits(), store->logit_noise(), wide_key_noise(),
+                     store->logit_noise() > kLostAttention ? "wrong" : "worse", tensor->layer());
         } else if (verbose()) {
             log_line(GGML_LOG_LEVEL_WARN, "layer %d keeps %d-bit keys: noise of attention's logits %.3f", tensor->layer(), store->bits(), store->logit_noise());
         }

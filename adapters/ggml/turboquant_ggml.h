@@ -48,7 +48,7 @@ struct tq_ggml_stats {
     uint32_t packed_tensors;   /* cache tensors kept in codes */
     uint32_t plain_tensors;    /* cache tensors kept in plain f16, by choice or by fall-back */
     uint32_t wide_key_layers;  /* layers whose keys were given 8 bits automatically */
-    uint32_t reserved;
+    uint32_t noisy_key_layers; /* layers that would need 8-bit keys and whose preset has none: their output is likely wrong */
 };
 
 /* Fills *stats; returns 0, or -1 when stats is NULL or its size is unknown. */

@@ -68,7 +68,10 @@ public:
     const StoreShape& shape() const;
     int bits() const;           // stored now: spec's, or 8 for keys that were widened
     bool widened() const;       // keys took 8 bits because of their logit noise
-    double logit_noise() const; // what that decision saw; 0 before it
+    // Standard deviation of what coding these keys with spec's bits adds to a logit, judged from the keys and queries that are there
+    // when the first tile leaves the tail. 0 before that, for values, and without a tail, where rows are coded before any query.
+    double logit_noise() const;
+    bool noisy() const;         // it is above wide_key_noise(), and spec allows no 8-bit keys: expect wrong output
 
     // Writes num_rows rows of num_kv_heads * head_dim floats, row_stride floats apart, to cells[i] (stream * cells_per_stream + cell).
     // A cell out of range is ignored.

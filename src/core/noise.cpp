@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 
 namespace turboquant {
 
 double relative_distortion(int bits) {
     switch (bits) {
+        case 1: return 0.3634;
         case 2: return 0.1175;
         case 3: return 0.0345;
         case 4: return 0.0095;
@@ -52,6 +54,21 @@ double logit_noise(double scale, const ChannelPower& power, std::span<const std:
         query += std::ldexp(power.query[j], -2 * exponents[j]);
     }
     return scale * std::sqrt(query * key * relative_distortion(bits) / static_cast<double>(power.key.size()));
+}
+
+double key_noise(const Spec& spec, std::span<const std::uint16_t> outliers, double scale, const ChannelPower& power, std::span<const std::int8_t> exponents) {
+    if (spec.key_estimator == Estimator::prod) {  // Theorem 2: pi / 2 of what the codes without the sign bit leave
+        return std::sqrt(std::numbers::pi / 2) * logit_noise(scale, power, exponents, spec.key_bits - 1);
+    }
+    if (!spec.outlier_split) return logit_noise(scale, power, exponents, spec.key_bits);
+    ChannelPower loud, others;
+    for (std::size_t j = 0; j < power.key.size(); ++j) {
+        ChannelPower& part = std::binary_search(outliers.begin(), outliers.end(), j) ? loud : others;
+        part.key.push_back(power.key[j]);
+        part.query.push_back(power.query[j]);
+    }
+    const std::vector<std::int8_t> none(power.key.size(), 0);  // the split excludes balance
+    return std::hypot(logit_noise(scale, loud, none, spec.key_bits + 1), logit_noise(scale, others, none, spec.key_bits));
 }
 
 }  // namespace turboquant

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "turboquant/spec.hpp"
+
 namespace turboquant {
 
 // Relative squared error of the codes on rotated (Gaussian) vectors, by stored bits (arXiv 2504.19874, Theorem 1).
@@ -27,6 +29,9 @@ std::vector<std::int8_t> balance_exponents(const ChannelPower& power);
 // Standard deviation of the error of one logit scale * (q . k): after a random rotation the error of a coded key is nearly
 // independent of the query, so var = scale^2 |q|^2 |k|^2 D / head_dim, both norms balanced.
 double logit_noise(double scale, const ChannelPower& power, std::span<const std::int8_t> exponents, int bits);
+
+// The same for keys coded as `spec` says, by a scheme or not. outliers: the channels that outlier_split codes apart.
+double key_noise(const Spec& spec, std::span<const std::uint16_t> outliers, double scale, const ChannelPower& power, std::span<const std::int8_t> exponents);
 
 // Above this a layer takes 8-bit keys. The KL divergence of attention weights grows as noise^2 / 2 (docs/decisions/0004-wide-keys.md).
 inline constexpr double kWideKeyNoise = 1.0;

@@ -306,7 +306,7 @@ void write_out(const Call& call, const ItemPlace& at, const Partial& sum) {
     }
 }
 
-// Power of the queries per KV head and channel, summed over the calls until the keys are decided.
+// Power of the queries per KV head and channel, summed over the calls until the keys are judged.
 void observe_queries(TileStore::Impl& keys, const AttentionArgs& args) {
     const int d = keys.spec.head_dim, group_size = args.num_heads / keys.shape.num_kv_heads;
     keys.query_power.resize(keys.row_numbers(), 0.0);
@@ -322,16 +322,19 @@ void observe_queries(TileStore::Impl& keys, const AttentionArgs& args) {
     keys.query_rows += static_cast<double>(args.num_streams) * args.num_queries * group_size;
 }
 
-// The width of the keys and the balance of their channels are fixed when the first tiles are about to be sealed: from the keys
-// that are there and all queries so far.
-void decide_keys(TileStore::Impl& keys, float scale) {
+// When the first tiles are about to be sealed, the keys that are there and all queries so far say how much noise the codes will add
+// to the logits. Where the spec leaves it open, that fixes the width of the keys and the balance of their channels.
+void judge_keys(TileStore::Impl& keys, float scale) {
+    // Where nothing waits for it, a full tail is enough: all else may be sealed already, as in a restored state.
+    const std::size_t enough = static_cast<std::size_t>(keys.spec.tail_tiles) + (keys.decided ? 0 : 1);
     bool ready = false;
     std::vector<std::size_t> tiles;
     for (const auto& list : keys.newest) {
-        ready |= list.size() > static_cast<std::size_t>(keys.spec.tail_tiles);
+        ready |= list.size() >= enough;
         tiles.insert(tiles.end(), list.begin(), list.begin() + static_cast<std::ptrdiff_t>(std::min(list.size(), kMostDecidingTiles)));
     }
     if (!ready) return;
+    if (keys.spec.outlier_split && !keys.decided) keys.decide_outliers();
     keys.balanced_query_power.clear();
     const int d = keys.spec.head_dim;
     for (int kv_head = 0; kv_head < keys.shape.num_kv_heads; ++kv_head) {
@@ -340,8 +343,8 @@ void decide_keys(TileStore::Impl& keys, float scale) {
         for (const std::size_t index : tiles) {
             const std::uint64_t counted = keys.tiles[index].written & ~keys.sink_mask(index);
             key_rows += std::popcount(counted);
-            keys.codec.add_centred_power(keys.open_rows(keys.tiles[index]) + static_cast<std::size_t>(kv_head) * d, keys.row_numbers(), counted,
-                                         power.key.data(), thread_codec_scratch());
+            keys.codec.add_power(keys.open_rows(keys.tiles[index]) + static_cast<std::size_t>(kv_head) * d, keys.row_numbers(), counted,
+                                 keys.spec.centred_keys, power.key.data(), thread_codec_scratch());
         }
         for (int j = 0; j < d; ++j) {
             power.key[j] /= std::max(1.0, key_rows);
@@ -354,9 +357,12 @@ void decide_keys(TileStore::Impl& keys, float scale) {
         }
         float& balanced_power = keys.balanced_query_power.emplace_back(0.0f);
         for (int j = 0; j < d; ++j) balanced_power += static_cast<float>(std::ldexp(power.query[j], -2 * exponents[j]) * scale * scale);
-        keys.noise = std::max(keys.noise, logit_noise(scale, power, exponents, keys.spec.key_bits));
+        const std::size_t outliers = keys.outliers.size() / keys.shape.num_kv_heads;
+        keys.noise = std::max(keys.noise, key_noise(keys.spec, {keys.outliers.data() + kv_head * outliers, outliers}, scale, power, exponents));
     }
+    keys.judged = true;
     keys.query_power = {};
+    if (keys.decided) return;
     keys.widened = keys.spec.wide_keys && keys.spec.key_bits < 8 && keys.noise > kWideKeyNoise;
     keys.decide(keys.widened ? 8 : keys.spec.key_bits);
 }
@@ -390,9 +396,9 @@ void attend(Worker worker, TileStore& key_store, TileStore& value_store, const A
         for (std::size_t i = 0; i < groups; ++i) shared.finished[i].store(0, std::memory_order_relaxed);
         shared.next_item.store(0, std::memory_order_relaxed);
         shared.zero_row.resize(std::max(keys.spec.head_dim, value_dim), 0);
-        if (!keys.decided && !keys.by_records) {
+        if (!keys.judged) {
             observe_queries(keys, args);
-            decide_keys(keys, args.scale);
+            judge_keys(keys, args.scale);
         }
         shared.log_totals.clear();
         if (keys.keeps_keys()) {

@@ -165,7 +165,8 @@ void TileCodec::distances(const std::uint16_t* rows, std::size_t row_stride, std
     }
 }
 
-void TileCodec::add_centred_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, double* power, CodecScratch& scratch) const {
+void TileCodec::add_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, double* power,
+                          CodecScratch& scratch) const {
     const int d = layout_.head_dim, count = std::popcount(counted);
     widen(rows, row_stride, counted, scratch);
     for (int j = 0; j < d && count > 0; ++j) {
@@ -175,7 +176,7 @@ void TileCodec::add_centred_power(const std::uint16_t* rows, std::size_t row_str
             sum += x;
             squares += x * x;
         }
-        power[j] += std::max(0.0, squares - sum * sum / count);
+        power[j] += centred ? std::max(0.0, squares - sum * sum / count) : squares;
     }
 }
 

@@ -46,8 +46,8 @@ public:
     void distances(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, BalanceFactors balance, const std::uint8_t* blob,
                    std::array<float, kTileTokens>& squared, CodecScratch& scratch) const;
 
-    // Per channel, the sum over the counted rows of the squared distance from their mean: what centring leaves of the keys.
-    void add_centred_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, double* power, CodecScratch& scratch) const;
+    // Per channel, the sum of squares over the counted rows; centred: of what is left of them without their mean.
+    void add_power(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, bool centred, double* power, CodecScratch& scratch) const;
 
 private:
     void widen(const std::uint16_t* rows, std::size_t row_stride, std::uint64_t counted, CodecScratch& scratch) const;

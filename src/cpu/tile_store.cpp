@@ -46,7 +46,7 @@ int spec_bits(const Spec& spec, const StoreShape& shape) { return shape.side == 
 
 TileStore::Impl::Impl(const Spec& wanted, const StoreShape& wanted_shape)
     : spec(wanted), shape(wanted_shape), codec(make_coder(wanted, coder_side(wanted_shape))),
-      by_records(uses_records(wanted, coder_side(wanted_shape))) {
+      by_records(uses_records(wanted, coder_side(wanted_shape))), judged(wanted_shape.side == CacheSide::values || wanted.tail_tiles == 0) {
     if (by_records && !spec.outlier_split) make_schemes();
     tiles.resize(static_cast<std::size_t>(tiles_per_stream() * shape.num_streams));
     newest.resize(shape.num_streams);
@@ -262,6 +262,7 @@ const Spec& TileStore::spec() const { return impl_->spec; }
 const StoreShape& TileStore::shape() const { return impl_->shape; }
 bool TileStore::widened() const { return impl_->widened; }
 double TileStore::logit_noise() const { return impl_->noise; }
+bool TileStore::noisy() const { return impl_->noise > kWideKeyNoise && !impl_->widened; }
 int TileStore::bits() const { return impl_->codec.coder().bits; }
 
 void TileStore::write(Worker worker, const float* rows, std::size_t row_stride, const std::int64_t* cells, int num_rows) {

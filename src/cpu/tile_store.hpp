@@ -86,11 +86,12 @@ struct TileStore::Impl {
     std::vector<std::shared_ptr<const RowScheme>> schemes;  // [num_kv_heads] once rows can be coded as records
     std::size_t blob_bytes = 0;                   // of a sealed tile and KV head
     bool decided = false;
+    bool judged;                                  // noise is known, or never will be: values, and keys without a tail
     bool widened = false;
     double noise = 0;
     std::vector<std::int8_t> balance;             // [num_kv_heads][head_dim] exponents; empty without
     std::vector<float> forward, inverse;          // the same as factors
-    std::vector<double> query_power;              // [num_kv_heads][head_dim] sums of squares seen while undecided
+    std::vector<double> query_power;              // [num_kv_heads][head_dim] sums of squares seen while not judged
     double query_rows = 0;                        // rows per KV head in these sums
     std::vector<float> balanced_query_power;      // [num_kv_heads] mean |q|^2, scaled and balanced; fixed with the balance
     QueryTrend trend;                             // when keys are kept

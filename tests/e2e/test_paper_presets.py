@@ -11,6 +11,11 @@ def counting(first, numbers):
     return "".join(f" {number}," for number in range(first, first + numbers))
 
 
+def others(lines):
+    """Without the warnings about layers that would need 8-bit keys, which these presets do not have (test_wide_keys.py)."""
+    return [line for line in lines if "has no 8-bit keys to take instead; expect worse output" not in line]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_long_count_goes_on(engine, smollm2, preset, tmp_path):
     """About 500 tokens, of which all but the newest 65 to 128 are codes."""
@@ -18,7 +23,8 @@ def test_a_long_count_goes_on(engine, smollm2, preset, tmp_path):
     prompt.write_text(counting(100, 130))
     done = engine.complete(smollm2, prompt, 25, "-c", 1024, preset=preset).ok()
     assert done.text.startswith(" 230, 231, 232, 233,"), done.text
-    assert done.ours == [] and held(done.log)["packed"] == 60 and held(done.log)["plain"] == 0
+    assert others(done.ours) == []
+    assert held(done.log)["packed"] == 60 and held(done.log)["plain"] == 0
     assert held(done.log)["bits"] < 8
 
 
@@ -39,5 +45,5 @@ def test_a_server_saves_restores_and_shifts(engine, smollm2, preset, tmp_path):
             assert shifted["content"].startswith(counting(195, 3)), shifted["content"]
         assert shifted["tokens_predicted"] == 200
     assert server.log.count("slot context shift") >= 1
-    assert lines_of_ours(server.log) == []
+    assert others(lines_of_ours(server.log)) == []
     assert held(server.log)["packed"] == 60 and held(server.log)["plain"] == 0

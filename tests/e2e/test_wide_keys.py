@@ -66,3 +66,29 @@ def test_exactly_the_layer_with_large_keys_does(judged):
     ordinary, done = judged(Shape(head_dim=64, layers=3), "k4v4")
     assert ordinary["wide"] == {} and held(done.log)["wide"] == 0
     assert found["wide"][1] == pytest.approx(LARGE * ordinary["narrow"][1], rel=0.15)
+
+
+# --- presets that have none ---
+
+
+def test_a_preset_without_them_says_which_layers_would_need_them(judged):
+    found, done = judged(Shape(head_dim=64, layers=3, large_keys=(1,)), "k4v4:wide_keys=0")
+    assert found["wide"] == {} and list(found["noisy"]) == [1] and sorted(found["narrow"]) == [0, 2]
+    assert len([line for line in done.ours if "expect wrong output" in line]) == 1  # not "worse": 7
+    assert held(done.log)["wide"] == 0
+
+
+def test_the_papers_presets_say_so_on_qwen(judged):
+    """Without a reference, keys are as large as their bias: paper-3.5 has a mean KL divergence above 1 there."""
+    found, _ = judged("qwen", "paper-3.5")
+    assert found["wide"] == {} and {0, 1, 2, 4, 8} <= set(found["noisy"]) and found["noisy"][0] > 10
+    assert len(found["noisy"]) + len(found["narrow"]) == 24
+    ordinary, done = judged("smollm2", "paper-3.5")
+    assert set(ordinary["noisy"]) <= {18} and len(ordinary["noisy"]) + len(ordinary["narrow"]) == 30
+    assert not any("expect wrong output" in line for line in done.ours)
+
+
+def test_without_a_tail_nobody_knows(judged):
+    """Rows are coded before any query has come: docs/llamacpp.md says that there is no such line."""
+    found, done = judged("qwen", "k4v4-plain")
+    assert found == {"wide": {}, "narrow": {}, "noisy": {}} and done.ours == []

@@ -41,7 +41,9 @@ TEST(WideKeys, OnlyFarFlungKeysTakeEightBits) {
     EXPECT_EQ(wild->sealed_blob(0, 0, 0).size(), (TileLayout{Side::key, 64, 8}.blob_bytes()));
     EXPECT_FALSE(forbidden->widened());
     EXPECT_EQ(forbidden->bits(), 4);
-    EXPECT_EQ(forbidden->logit_noise(), 0);
+    EXPECT_NEAR(forbidden->logit_noise(), 30 * ordinary->logit_noise(), 0.1) << "which is known all the same, from the tail";
+    EXPECT_TRUE(forbidden->noisy());
+    EXPECT_FALSE(ordinary->noisy() || wild->noisy());
 }
 
 TEST(WideKeys, AClearedStoreKeepsItsWidth) {

@@ -124,13 +124,20 @@ TEST(TileCodec, MeasuresWhatCentringLeaves) {
     const cpu::TileCodec codec(make_coder(testing::spec_of(128, 4), Side::key));
     cpu::CodecScratch scratch;
     std::vector<double> power(128, 1.0);
-    codec.add_centred_power(tile.rows[0], tile.stride, 0, power.data(), scratch);
-    codec.add_centred_power(tile.rows[0], tile.stride, 1ull << 17, power.data(), scratch);
+    codec.add_power(tile.rows[0], tile.stride, 0, true, power.data(), scratch);
+    codec.add_power(tile.rows[0], tile.stride, 1ull << 17, true, power.data(), scratch);
     for (const double p : power) EXPECT_NEAR(p, 1.0, 1e-6);
-    codec.add_centred_power(tile.rows[0], tile.stride, testing::kAllRows, power.data(), scratch);
+    codec.add_power(tile.rows[0], tile.stride, testing::kAllRows, true, power.data(), scratch);
     double sum = 0;
     for (const double p : power) sum += (p - 1) / 128;
     EXPECT_NEAR(sum, 63, 2);  // 64 unit normals around any mean
+    std::vector<double> whole(128, 0.0);
+    codec.add_power(tile.rows[0], tile.stride, testing::kAllRows, false, whole.data(), scratch);
+    for (int j = 0; j < 128; ++j) {
+        double squares = 0;
+        for (int t = 0; t < kTileTokens; ++t) squares += std::pow(half_to_float(tile.rows[t][j]), 2);
+        EXPECT_NEAR(whole[j], squares, 1e-6 * squares) << j;
+    }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "core/scheme.hpp"
 #include "support/vectors.hpp"
 
 namespace turboquant {
@@ -60,6 +61,43 @@ TEST(Noise, EstimateIsThatOfRealCodes) {
     for (int bits : supported_bits()) {
         EXPECT_NEAR(measured_noise(head, 0.1, kNone, bits) / logit_noise(0.1, head.power, kNone, bits), 1, 0.15) << bits;
         EXPECT_NEAR(measured_noise(head, 0.1, balance, bits) / logit_noise(0.1, head.power, balance, bits), 1, 0.15) << bits;
+    }
+}
+
+// Root mean square of q . decoded - q . k, the keys coded by a scheme.
+double measured_noise(const Head& head, const RowScheme& scheme) {
+    double squares = 0;
+    std::vector<float> prepared(scheme.prepared_numbers());
+    std::vector<std::uint8_t> record(scheme.record_bytes());
+    for (int i = 0; i < kVectors; ++i) {
+        const float *key = &head.keys[i * kDim], *query = &head.queries[i * kDim];
+        double error = 0;
+        for (int j = 0; j < kDim; ++j) error -= static_cast<double>(query[j]) * key[j];
+        scheme.encode(key, record.data());
+        scheme.prepare(query, prepared.data());
+        float score = 0;
+        scheme.scores(prepared.data(), 1, record.data(), &score);
+        error += score;
+        squares += error * error / kVectors;
+    }
+    return std::sqrt(squares);
+}
+
+TEST(Noise, EstimateIsThatOfTheSchemesAsWell) {
+    const Head head(1.0);
+    Spec spec = testing::spec_of(kDim, 3);
+    spec.centred_keys = spec.balanced_keys = spec.wide_keys = spec.gain_search = false;
+    spec.kept_keys = 0;
+    EXPECT_EQ(key_noise(spec, {}, 0.1, head.power, kNone), logit_noise(0.1, head.power, kNone, 3));
+    for (int bits : {2, 3, 4}) {
+        Spec prod = spec, split = spec;
+        prod.key_bits = split.key_bits = bits;
+        prod.key_estimator = Estimator::prod;
+        EXPECT_NEAR(measured_noise(head, *make_scheme(prod, Side::key)) / key_noise(prod, {}, 1, head.power, kNone), 1, 0.2) << bits;
+        split.outlier_split = true;
+        const std::vector<std::uint16_t> outliers = outlier_channels(head.power.key);
+        EXPECT_NEAR(measured_noise(head, *make_scheme(split, Side::key, outliers)) / key_noise(split, outliers, 1, head.power, kNone), 1, 0.2) << bits;
+        EXPECT_LT(key_noise(split, outliers, 1, head.power, kNone), logit_noise(1, head.power, kNone, bits)) << "loud channels have more bits";
     }
 }
 

@@ -87,6 +87,7 @@ void PackedMeter::absorb() {
     plain_tensors_ += now.plain_tensors - before.plain_tensors;  // unsigned arithmetic wraps back
     packed_tensors_ += now.packed_tensors - before.packed_tensors;
     wide_key_layers_ += now.wide_key_layers - before.wide_key_layers;
+    noisy_key_layers_ += now.noisy_key_layers - before.noisy_key_layers;
     last_stats() = now;
 }
 

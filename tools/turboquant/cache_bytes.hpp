@@ -47,10 +47,11 @@ public:
     std::uint32_t plain_tensors() const { return plain_tensors_; }
     std::uint32_t packed_tensors() const { return packed_tensors_; }
     std::uint32_t wide_key_layers() const { return wide_key_layers_; }
+    std::uint32_t noisy_key_layers() const { return noisy_key_layers_; }
 
 private:
     double resident_ = 0, elements_ = 0, full_resident_ = 0, full_elements_ = 0;
-    std::uint32_t plain_tensors_ = 0, packed_tensors_ = 0, wide_key_layers_ = 0;
+    std::uint32_t plain_tensors_ = 0, packed_tensors_ = 0, wide_key_layers_ = 0, noisy_key_layers_ = 0;
 };
 
 }  // namespace turboquant::tool

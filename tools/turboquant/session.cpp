@@ -149,6 +149,9 @@ std::string Session::remark() const {
     if (!cache_.ours) return "";
     const std::uint32_t plain = meter_.plain_tensors(), all = plain + meter_.packed_tensors();
     if (plain > 0) return fmt::format("{}: {} of {} cache tensors are kept in plain f16", cache_.name, plain, all);
+    if (meter_.noisy_key_layers() > 0)
+        return fmt::format("{}: {} layers have keys too large for its bits, and it has no 8-bit keys to take instead: expect worse output",
+                           cache_.name, meter_.noisy_key_layers());
     if (meter_.wide_key_layers() > 0)
         return fmt::format("{}: {} layers were given 8-bit keys automatically", cache_.name, meter_.wide_key_layers());
     return "";
