@@ -10,7 +10,6 @@ import math
 import pytest
 
 import quality
-from tiny_model import Shape
 
 
 @pytest.fixture(scope="module")
@@ -38,34 +37,43 @@ def compare(engine, smollm2, gemma3, qwen, prose, tmp_path_factory):
         logits.unlink()
 
 
-@pytest.mark.parametrize(
-    "model, cache, limit",
-    [
-        ("smollm2", "k4v4", 0.0075),
-        ("smollm2", "k3v2", 0.0470),  # q4_0's, in full
-        ("gemma3", "k4v4", 0.0180),
-        ("gemma3", "k3v2", 0.0821),
-        ("qwen", "k4v4", 0.03),
-        ("qwen", "k3v2", 0.15),
-    ],
-)
-def test_mean_divergence(compare, model, cache, limit):
+MODELS = ["smollm2", "gemma3", "qwen"]
+
+# What was measured (AVX2), by model. A limit is half as much again: another instruction set rounds otherwise.
+ROOM = 1.5
+AT_1024 = {"k4v4": (0.0045, 0.0074, 0.0026), "k3v2": (0.01, 0.013, 0.0091)}
+
+# At 320 tokens most cells are exact, and what is left is mostly the noise of other rounding (.0015 to .006 here). Keys without
+# reference and balance are lost on Qwen (.4 to 4; q4_0: 1.4), which is the point of having both; how lost, says nothing.
+AT_320 = {
+    "k8v8": (0.0031, 0.0054, 0.0015),
+    "k8v4": (0.0034, 0.0058, 0.0015),
+    "k6v4": (0.0034, 0.0065, 0.0016),
+    "k5v4": (0.0032, 0.0063, 0.0015),
+    "k4v4": (0.0034, 0.0060, 0.0016),
+    "k4v3": (0.0038, 0.0060, 0.0018),
+    "k3v3": (0.0045, 0.0063, 0.0020),
+    "k4v2": (0.0052, 0.0064, 0.0022),
+    "k3v2": (0.0054, 0.0080, 0.0025),
+    "k2v2": (0.0068, 0.0079, 0.0040),
+    "k4v4-plain": (0.041, 0.11, math.inf),
+    "k3v2-plain": (0.37, 0.52, math.inf),
+    "paper-3.5": (0.0090, 0.019, math.inf),
+    "paper-k3v2": (0.12, 0.6, math.inf),
+    "paper-2.5": (0.027, 0.041, math.inf),
+}
+
+
+@pytest.mark.parametrize("cache", AT_1024)
+@pytest.mark.parametrize("model", MODELS)
+def test_mean_divergence(compare, model, cache):
     figures = compare(model, 1024, cache)
-    assert figures["mean_kl"] <= limit
-    assert figures["perplexity"] == pytest.approx(figures["perplexity_f16"], rel=0.1)
-
-
-# At 320 tokens most cells are exact, and what is left is mostly the noise of other rounding (.003 to .006 here). Broken codes give
-# more than 1. Keys without reference and balance are lost on Qwen (q4_0: 1.4), which is the point of having both.
-LIMITS = dict.fromkeys(["k8v8", "k8v4", "k6v4", "k5v4", "k4v4", "k4v3"], 0.02)
-LIMITS |= dict.fromkeys(["k3v3", "k4v2", "k3v2"], 0.04) | {"k2v2": 0.2, "k4v4-plain": 0.2, "k3v2-plain": 1.0, "paper-3.5": 1.0, "paper-k3v2": 1.0, "paper-2.5": 1.0}
+    assert figures["mean_kl"] <= ROOM * AT_1024[cache][MODELS.index(model)]
+    assert figures["perplexity"] == pytest.approx(figures["perplexity_f16"], rel=0.03)
 
 
 @pytest.mark.parametrize("cache", quality.PRESETS)
-@pytest.mark.parametrize("model", ["smollm2", "gemma3", "qwen"])
+@pytest.mark.parametrize("model", MODELS)
 def test_every_preset_gives_sensible_numbers(compare, model, cache):
     figures = compare(model, 320, cache)
-    limit = LIMITS[cache] if not (model == "qwen" and (cache.endswith("-plain") or cache.startswith("paper-"))) else math.inf
-    assert -1e-4 < figures["mean_kl"] < limit
-"""
-"""
+    assert -1e-4 < figures["mean_kl"] <= ROOM * AT_320[cache][MODELS.index(model)]
