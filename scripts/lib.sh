@@ -121,6 +121,9 @@ has_package() {
     cmake) command -v cmake >/dev/null && printf '3.25\n%s\n' "$(cmake --version | awk 'NR == 1 { print $3 }')" | sort -CV ;;
     git | debootstrap) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
+    g++-aarch64-linux-gnu) command -v aarch64-linux-gnu-g++ >/dev/null ;;
+    qemu-user) command -v qemu-aarch64 >/dev/null ;;
+    googletest) [[ -e /usr/src/googletest/CMakeLists.txt ]] ;;
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     libgtest-dev) has_header gtest/gtest.h ;;
     libbenchmark-dev) has_header benchmark/benchmark.h ;;

@@ -1,6 +1,9 @@
 // Which row of kernels serves this process: found once, can be forced, can say why.
 #include <cstdlib>
 #include <cstring>
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "cpu/kernels.hpp"
 #include "turboquant/cpu.hpp"
@@ -8,15 +11,29 @@
 namespace turboquant {
 namespace cpu {
 
-#define TQ_DECLARE(isa) extern const Kernels kKernels_##isa;
-TQ_DECLARE(scalar)
+// The rows that src/cpu/CMakeLists.txt compiles for this architecture; null stands for the others.
+#define TQ_ROW(isa)                      \
+    extern const Kernels kKernels_##isa; \
+    constexpr const Kernels* kRow_##isa = &kKernels_##isa
+#define TQ_NO_ROW(isa) constexpr const Kernels* kRow_##isa = nullptr
+TQ_ROW(scalar);
 #ifdef TQ_HAVE_avx2
-TQ_DECLARE(avx2)
+TQ_ROW(avx2);
+#else
+TQ_NO_ROW(avx2);
 #endif
 #ifdef TQ_HAVE_avx512vnni
-TQ_DECLARE(avx512vnni)
+TQ_ROW(avx512vnni);
+#else
+TQ_NO_ROW(avx512vnni);
 #endif
-#undef TQ_DECLARE
+#ifdef TQ_HAVE_neon
+TQ_ROW(neon);
+#else
+TQ_NO_ROW(neon);
+#endif
+#undef TQ_ROW
+#undef TQ_NO_ROW
 
 namespace {
 
@@ -39,20 +56,19 @@ bool has_avx2() { return false; }
 bool has_avx512vnni() { return false; }
 #endif
 
+#if defined(__aarch64__) && defined(__linux__)
+bool has_neon() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+#else
+bool has_neon() { return false; }
+#endif
+
 // Fastest first.
 const Candidate* candidates() {
     static const Candidate list[] = {
-#ifdef TQ_HAVE_avx512vnni
-        {"avx512vnni", &kKernels_avx512vnni, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
-#else
-        {"avx512vnni", nullptr, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
-#endif
-#ifdef TQ_HAVE_avx2
-        {"avx2", &kKernels_avx2, has_avx2(), "AVX2, FMA and F16C"},
-#else
-        {"avx2", nullptr, has_avx2(), "AVX2, FMA and F16C"},
-#endif
-        {"scalar", &kKernels_scalar, true, "nothing"},
+        {"avx512vnni", kRow_avx512vnni, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
+        {"avx2", kRow_avx2, has_avx2(), "AVX2, FMA and F16C"},
+        {"neon", kRow_neon, has_neon(), "the dot product extension (asimddp)"},
+        {"scalar", kRow_scalar, true, "nothing"},
         {nullptr, nullptr, false, nullptr},
     };
     return list;

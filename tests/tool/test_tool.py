@@ -65,6 +65,8 @@ def test_info_json():
     chosen = [isa for isa in environment["isa_candidates"] if isa["chosen"]]
     assert len(chosen) == 1 and chosen[0]["name"] == environment["isa"]
     assert all(isa["reason"] for isa in environment["isa_candidates"])
+    forced = next(variable["meaning"] for variable in environment["variables"] if variable["name"] == "TQ_FORCE_ISA")
+    assert all(isa["name"] in re.findall(r"\w+", forced) for isa in environment["isa_candidates"])
     assert {"TQ_PRESET", "TQ_LAYERS"} <= {variable["name"] for variable in environment["variables"]}
     presets = {result["preset"]: result for result in INFO["results"]}
     assert [name for name, result in presets.items() if result["default"]] == ["k4v4"]
