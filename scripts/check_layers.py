@@ -23,7 +23,7 @@ ZONES = [
     # (files, "..." patterns, <...> patterns)
     (r"include/", [r"turboquant/\w+\.h(pp)?"], [STD]),
     (r"src/core/", [r"turboquant/.*", r"core/.*"], [STD]),
-    (r"src/cpu/isa/", [], [STD, INTRINSICS]),
+    (r"src/cpu/isa/", [r"cpu/isa/\w+\.hpp"], [STD, INTRINSICS]),
     (r"src/cpu/ops/", [], [STD]),
     (r"src/cpu/(scalar|avx\w*|neon\w*|sve\w*)\.cpp", [r"cpu/kernels\.hpp", r"cpu/isa/.*", r"cpu/ops/.*"], [STD, INTRINSICS]),
     (r"src/cpu/kernels\.hpp", [], [STD]),                          # compiled into every per-ISA object: std types only
@@ -109,6 +109,7 @@ GOOD = {
     "include/turboquant/spec.hpp": "#include <cstdint>\n#include \"turboquant/status.hpp\"\n",
     "src/core/half.hpp": "#include <bit>\n",
     "src/cpu/isa/avx2.hpp": "#include <immintrin.h>\n// a comment may say codebook\n",
+    "src/cpu/isa/avxvnni.hpp": "#include \"cpu/isa/avx2.hpp\"\n",
     "src/cpu/avx2.cpp": "#include \"cpu/kernels.hpp\"\n#include \"cpu/isa/avx2.hpp\"\n#include \"cpu/ops/encode.inl\"\n",
     "src/cpu/dispatch.cpp": "#include \"cpu/kernels.hpp\"\n#include \"core/half.hpp\"\n#include \"turboquant/spec.hpp\"\n",
     "adapters/ggml/device.cpp": "#include \"device.hpp\"\n#include \"turboquant/spec.hpp\"\n#include \"ggml-backend-impl.h\"\n",
@@ -129,6 +130,7 @@ BAD = [
     ("src/cpu/x.cpp", '#include "cpu/isa/avx2.hpp"\n', "may not include"),
     ("src/cpu/avx2.cpp", '#include "core/half.hpp"\n', "may not include"),
     ("src/cpu/ops/x.inl", "F f = _mm256_setzero_ps();\n", "intrinsic"),
+    ("src/cpu/isa/x.hpp", '#include "cpu/kernels.hpp"\n', "may not include"),
     ("src/cpu/isa/x.hpp", "void unpack_tile();\n", "unpack_tile"),
     ("src/cuda/x.cu", '#include "cpu/kernels.hpp"\n', "may not include"),
     ("src/capi/x.cpp", '#include "core/spec.hpp"\n', "may not include"),

@@ -15,7 +15,7 @@ constexpr int kCells = 4096, kKvHeads = 2;
 auto f16_of_this_machine() {
 #ifdef TQ_BENCH_X86
     if (isa_name() == "avx512vnni") return f16_attention_avx512;
-    if (isa_name() == "avx2") return f16_attention_avx2;
+    if (isa_name() == "avx2" || isa_name() == "avxvnni") return f16_attention_avx2;
 #endif
     return f16_attention_scalar;
 }

@@ -1,7 +1,9 @@
 // Which row of kernels serves this process: found once, can be forced, can say why.
 #include <cstdlib>
 #include <cstring>
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -21,6 +23,11 @@ TQ_ROW(scalar);
 TQ_ROW(avx2);
 #else
 TQ_NO_ROW(avx2);
+#endif
+#ifdef TQ_HAVE_avxvnni
+TQ_ROW(avxvnni);
+#else
+TQ_NO_ROW(avxvnni);
 #endif
 #ifdef TQ_HAVE_avx512vnni
 TQ_ROW(avx512vnni);
@@ -47,12 +54,17 @@ struct Candidate {
 #if defined(__x86_64__)
 // (F16C cannot be asked for with every compiler; there is no processor with AVX2 and without it.)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avxvnni() {  // (nor can AVX-VNNI)
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1) != 0;
+}
 bool has_avx512vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
 }
 #else
 bool has_avx2() { return false; }
+bool has_avxvnni() { return false; }
 bool has_avx512vnni() { return false; }
 #endif
 
@@ -66,6 +78,7 @@ bool has_neon() { return false; }
 const Candidate* candidates() {
     static const Candidate list[] = {
         {"avx512vnni", kRow_avx512vnni, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
+        {"avxvnni", kRow_avxvnni, has_avxvnni(), "AVX-VNNI, AVX2, FMA and F16C"},
         {"avx2", kRow_avx2, has_avx2(), "AVX2, FMA and F16C"},
         {"neon", kRow_neon, has_neon(), "the dot product extension (asimddp)"},
         {"scalar", kRow_scalar, true, "nothing"},
