@@ -172,7 +172,7 @@ def test_table(text):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["--cache", "k4v5"], "k4v4"),
+        (["--cache", "k4v7"], "k4v4"),
         (["--context", "8"], "at least 16"),
         (["--context", "64", "--generate", "40"], "at most half"),
         (["-f", "/no/such/text"], "/no/such/text"),

@@ -81,7 +81,7 @@ def test_the_script_draws_png(small, tmp_path):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["--cache", "k4v5"], "k4v4"),
+        (["--cache", "k4v7"], "k4v4"),
         (["--context", "64"], "at least 128"),
         (["--depth", "101"], "0 to 100"),
         (["--keys", "0"], "--keys 0"),
