@@ -89,7 +89,7 @@ Result<BitPlan> plan_bits(std::span<const LayerDemand> demands, const Spec& plan
     for (const LayerDemand& demand : demands) {
         sides.push_back(side_of(demand, planned, Side::key));
         sides.push_back(side_of(demand, planned, Side::value));
-        plan.numbers += 2.0 * static_cast<double>(demand.cells) * demand.head_dim * demand.num_kv_heads;
+        plan.numbers += demand.numbers();
     }
     for (const Choice& side : sides) plan.bytes += side.now().bytes;
     const double budget = bits_per_value * plan.numbers / 8;

@@ -9,7 +9,7 @@
 #include <regex>
 
 #include "heat_map.hpp"
-#include "output_file.hpp"
+#include "files.hpp"
 #include "svg.hpp"
 
 namespace turboquant::tool {

@@ -53,6 +53,7 @@ Result<std::vector<LayerDemand>> demands_of(std::size_t first, std::uint32_t con
 Result<LayerProbe> probe_layers(Engine& engine, std::uint32_t context, const std::string& text) {
     const Result<llama_model*> model = engine.model(true);
     if (!model.ok()) return model.status();
+    if (context == 0) context = static_cast<std::uint32_t>(llama_model_n_ctx_train(model.value()));
     std::vector<llama_token> tokens = tokenize(llama_model_get_vocab(model.value()), text.empty() ? made_text() : text);
     tokens.resize(std::min(tokens.size(), kProbeTokens));
 
@@ -65,17 +66,19 @@ Result<LayerProbe> probe_layers(Engine& engine, std::uint32_t context, const std
     if (const Status done = session.value()->decode(tokens); !done.ok()) return done;
     auto demands = demands_of(first, context);
     if (!demands.ok()) return demands.status();
-    return LayerProbe{std::move(demands.value()), tokens.size()};
+    return LayerProbe{std::move(demands.value()), tokens.size(), context};
 }
 
 Result<BitPlan> plan_for(const LayerProbe& probe, double bits_per_value) { return plan_bits(probe.demands, presets().front().spec, bits_per_value); }
 
-Result<PlanNames> auto_policy(Engine& engine, double bits_per_value, std::uint32_t context) {
+Result<PlanNames> auto_policy(Engine& engine, double bits_per_value, std::uint32_t context, const std::string& exceptions) {
     const auto probe = probe_layers(engine, context);
     if (!probe.ok()) return probe.status();
     const auto plan = plan_for(probe.value(), bits_per_value);
     if (!plan.ok()) return plan.status();
-    return name_plan(plan.value());
+    PlanNames names = name_plan(plan.value());
+    if (!exceptions.empty()) names.layers += (names.layers.empty() ? "" : ",") + exceptions;
+    return names;
 }
 
 }  // namespace turboquant::tool

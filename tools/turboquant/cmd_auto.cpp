@@ -1,8 +1,6 @@
 // turboquant auto: looks at a model and says which layers should get how many bits under a budget, and why.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <memory>
 
 #include <fmt/format.h>
@@ -12,6 +10,7 @@
 #include "command.hpp"
 #include "engine_options.hpp"
 #include "environment_block.hpp"
+#include "files.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
 
@@ -73,7 +72,7 @@ int print_plan(const AutoOptions& options, const LayerProbe& probe, const BitPla
                               {"why", why[i]}});
         }
         Json environment = environment_block(options.engine.threads, options.engine.model);
-        environment["context"] = options.context;
+        environment["context"] = probe.context;
         environment["probe_tokens"] = probe.tokens;
         return print_json(std::move(environment), Json::array({{{"budget_bits", rounded(options.bits)},
                                                                {"bits", rounded(plan.bits_per_value())},
@@ -91,31 +90,26 @@ int print_plan(const AutoOptions& options, const LayerProbe& probe, const BitPla
     fmt::print("{}\n", table.text(colour_wanted(1)));
     fmt::print("At most {} for {} tokens, {:.2f} bits per value (budget {:.2f}), the exact newest tokens and kept keys counted at\n"
                "their largest. The model read {} tokens to find out. To use it with any llama.cpp program:\n\n",
-               format_bytes(plan.bytes), options.context, plan.bits_per_value(), options.bits, probe.tokens);
+               format_bytes(plan.bytes), probe.context, plan.bits_per_value(), options.bits, probe.tokens);
     fmt::print("  turboquant exec --preset {}{} -- llama-server -m {} -c {}\n", names.preset,
-               names.layers.empty() ? "" : " --layers " + names.layers, options.engine.model, options.context);
+               names.layers.empty() ? "" : " --layers " + names.layers, options.engine.model, probe.context);
     return kOk;
 }
 
 int run(AutoOptions options) {
     if ((options.bits > 0) == (options.memory_mib > 0)) return fail(kUsage, "auto needs a budget: either --bits or --memory");
     if (!options.file.empty()) {
-        std::ifstream file(options.file, std::ios::binary);
-        if (!file) return fail(kUsage, fmt::format("cannot read the text '{}'; check the path given to -f", options.file));
-        options.text.assign(std::istreambuf_iterator<char>(file), {});
+        const Result<std::string> text = read_text(options.file);
+        if (!text.ok()) return fail(text.status());
+        options.text = text.value();
     }
     auto engine = Engine::open(options.engine);
     if (!engine.ok()) return fail(engine.status());
-    if (options.context == 0) {
-        const Result<llama_model*> model = engine.value()->model(true);
-        if (!model.ok()) return fail(model.status());
-        options.context = static_cast<std::uint32_t>(llama_model_n_ctx_train(model.value()));
-    }
     const auto probe = probe_layers(*engine.value(), options.context, options.text);
     if (!probe.ok()) return fail(probe.status());
     if (options.memory_mib > 0) {
         double numbers = 0;
-        for (const LayerDemand& demand : probe.value().demands) numbers += 2.0 * static_cast<double>(demand.cells) * demand.head_dim * demand.num_kv_heads;
+        for (const LayerDemand& demand : probe.value().demands) numbers += demand.numbers();
         options.bits = std::min(16.0, 8 * options.memory_mib * 1048576 / numbers);
     }
     const auto plan = plan_for(probe.value(), options.bits);

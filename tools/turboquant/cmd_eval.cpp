@@ -1,9 +1,6 @@
 // turboquant eval: what caches cost in quality, beside the f16 cache, on a text, at several context lengths.
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <memory>
 
@@ -18,7 +15,7 @@
 #include "evaluate.hpp"
 #include "fingerprint.hpp"
 #include "generate.hpp"
-#include "output_file.hpp"
+#include "files.hpp"
 #include "paths.hpp"
 #include "terminal.hpp"
 
@@ -28,14 +25,6 @@ namespace {
 // With fewer tokens most of a cache of ours is still exact: the newest 65 to 128 tokens always are.
 constexpr int kTellingContext = 512;
 constexpr int kLeastContext = 16;
-
-Result<std::string> read_text(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file)
-        return invalid_argument(
-            fmt::format("cannot read the text '{}': {}; check the path given to -f", path, std::strerror(errno)));
-    return std::string{std::istreambuf_iterator<char>(file), {}};
-}
 
 Status check(const EvalOptions& options) {
     if (const Status good = check_plot(options.plot_file, "eval"); !good.ok()) return good;

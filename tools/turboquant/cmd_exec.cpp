@@ -7,7 +7,6 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
-#include <utility>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -94,14 +93,11 @@ Status resolve_auto(ExecOptions& options) {
     const std::string context = argument_of(options.program, "-c", "--ctx-size");
     auto engine = Engine::open(model);
     if (!engine.ok()) return engine.status();
-    const Result<llama_model*> loaded = engine.value()->model(true);
-    if (!loaded.ok()) return loaded.status();
-    const auto given = static_cast<std::uint32_t>(std::strtoul(context.c_str(), nullptr, 10));
-    const auto chosen = auto_policy(*engine.value(), bits.value(), given > 0 ? given : static_cast<std::uint32_t>(llama_model_n_ctx_train(loaded.value())));
+    const auto cells = static_cast<std::uint32_t>(std::strtoul(context.c_str(), nullptr, 10));  // 0: what the model was trained for
+    const auto chosen = auto_policy(*engine.value(), bits.value(), cells, options.layers);
     if (!chosen.ok()) return chosen.status();
     options.preset = chosen.value().preset;
-    const std::string exceptions = std::exchange(options.layers, chosen.value().layers);
-    if (!exceptions.empty()) options.layers += (options.layers.empty() ? "" : ",") + exceptions;
+    options.layers = chosen.value().layers;
     return {};
 #else
     return unsupported("auto has to run the model, and this build of the tool has no llama.cpp; name a preset");

@@ -97,8 +97,9 @@ void print_text(const Result<std::string>& plugin) {
     fmt::print("{}", list.text(bold_title));
     fmt::print(
         "The first one is the default; any other two widths (2, 3, 4, 5, 6 or 8 bits) are a name as well, such as k5v3. With\n"
-        "auto@4.25 the tool chooses the bits of each layer under that budget (`turboquant auto` shows how). Bits are those of sealed tiles, scales and key references included; the exact\n"
-        "first and newest tokens come on top: `turboquant bench` measures everything.\n\n");
+        "auto@4.25 the tool chooses the bits of each layer under that budget (`turboquant auto` shows how). Bits are those of\n"
+        "sealed tiles, scales and key references included; the exact first and newest tokens come on top: `turboquant bench`\n"
+        "measures everything.\n\n");
 
     Table variables({{"variable", Align::left}, {"now", Align::left}, {"meaning", Align::left}});
     for (const EnvironmentVariable& variable : environment_variables()) {

@@ -13,7 +13,7 @@
 #include "heat_map.hpp"
 #include "needle.hpp"
 #include "needle_text.hpp"
-#include "output_file.hpp"
+#include "files.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
 

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <span>
 
 #include <fmt/format.h>
 
 #include "divergence.hpp"
+#include "files.hpp"
 #include "generate.hpp"
 #include "needle_text.hpp"
 #include "terminal.hpp"
@@ -46,11 +44,9 @@ private:
             filler_ = generated_filler(options_.seed, kFillerSentences);
             return {};
         }
-        std::ifstream file(options_.text_file, std::ios::binary);
-        if (!file)
-            return invalid_argument(
-                fmt::format("cannot read the text '{}': {}; check the path given to -f", options_.text_file, std::strerror(errno)));
-        filler_ = sentences_of({std::istreambuf_iterator<char>(file), {}});
+        const Result<std::string> text = read_text(options_.text_file);
+        if (!text.ok()) return text.status();
+        filler_ = sentences_of(text.value());
         if (filler_.empty())
             return invalid_argument(
                 fmt::format("the text '{}' has no sentence without digits; give another one with -f", options_.text_file));

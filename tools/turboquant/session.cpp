@@ -27,15 +27,11 @@ llama_context_params context_params(const Engine& engine, const CacheChoice& cac
     return params;
 }
 
-// What the plug-in is told: TQ_PRESET and TQ_LAYERS. The user's exceptions come last, and win.
+// What the plug-in is told: TQ_PRESET and TQ_LAYERS.
 Result<PlanNames> policy_for(Engine& engine, const CacheChoice& cache, const SessionOptions& options) {
     const std::string& exceptions = engine.options().layers;
     if (cache.auto_bits == 0) return PlanNames{cache.name, exceptions};
-    Result<PlanNames> chosen = auto_policy(engine, cache.auto_bits, options.context);
-    if (!chosen.ok()) return chosen;
-    PlanNames names = chosen.value();
-    if (!exceptions.empty()) names.layers += (names.layers.empty() ? "" : ",") + exceptions;
-    return names;
+    return auto_policy(engine, cache.auto_bits, options.context, exceptions);
 }
 
 std::string why_not(int code) {

@@ -1,13 +1,22 @@
-#include "output_file.hpp"
+#include "files.hpp"
 
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include <fmt/format.h>
 
 namespace turboquant::tool {
+
+Result<std::string> read_text(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        return invalid_argument(
+            fmt::format("cannot read the text '{}': {}; check the path given to -f", path, std::strerror(errno)));
+    return std::string{std::istreambuf_iterator<char>(file), {}};
+}
 
 Status write_file(const std::string& path, const std::string& text) {
     std::ofstream file(path, std::ios::binary);

@@ -1,4 +1,4 @@
-// Files that a subcommand writes beside what it prints.
+// Texts that a subcommand reads, and files that it writes beside what it prints.
 #pragma once
 
 #include <string>
@@ -7,6 +7,9 @@
 #include "turboquant/status.hpp"
 
 namespace turboquant::tool {
+
+// A whole file, given to -f. The error says which file, and why not.
+Result<std::string> read_text(const std::string& path);
 
 Status write_file(const std::string& path, const std::string& text);
 
