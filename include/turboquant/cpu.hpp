@@ -7,7 +7,7 @@
 namespace turboquant {
 
 struct IsaCandidate {
-    std::string name;    // "avx512vnni", "avxvnni", "avx2", "neon", "scalar"
+    std::string name;    // "avx512vbmi", "avx512vnni", "avxvnni", "avx2", "neon", "scalar"
     bool compiled = false;
     bool supported = false;  // by this processor
     bool chosen = false;

@@ -34,6 +34,11 @@ TQ_ROW(avx512vnni);
 #else
 TQ_NO_ROW(avx512vnni);
 #endif
+#ifdef TQ_HAVE_avx512vbmi
+TQ_ROW(avx512vbmi);
+#else
+TQ_NO_ROW(avx512vbmi);
+#endif
 #ifdef TQ_HAVE_neon
 TQ_ROW(neon);
 #else
@@ -62,10 +67,12 @@ bool has_avx512vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
 }
+bool has_avx512vbmi() { return has_avx512vnni() && __builtin_cpu_supports("avx512vbmi"); }
 #else
 bool has_avx2() { return false; }
 bool has_avxvnni() { return false; }
 bool has_avx512vnni() { return false; }
+bool has_avx512vbmi() { return false; }
 #endif
 
 #if defined(__aarch64__) && defined(__linux__)
@@ -77,6 +84,7 @@ bool has_neon() { return false; }
 // Fastest first.
 const Candidate* candidates() {
     static const Candidate list[] = {
+        {"avx512vbmi", kRow_avx512vbmi, has_avx512vbmi(), "AVX-512 F, BW, DQ, VL, VNNI and VBMI"},
         {"avx512vnni", kRow_avx512vnni, has_avx512vnni(), "AVX-512 F, BW, DQ, VL and VNNI"},
         {"avxvnni", kRow_avxvnni, has_avxvnni(), "AVX-VNNI, AVX2, FMA and F16C"},
         {"avx2", kRow_avx2, has_avx2(), "AVX2, FMA and F16C"},

@@ -43,7 +43,7 @@ def test_some_layers_in_f16(engine, smollm2):
     assert held(done.log)["packed"] == 52 and held(done.log)["plain"] == 8
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512vnni"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512vnni", "avx512vbmi"])
 def test_every_processor(engine, smollm2, isa):
     """An instruction set that this machine lacks gives the best one it has."""
     done = engine.complete(smollm2, WEEK, 24, "-c", 512, preset="k4v4", TQ_FORCE_ISA=isa).ok()

@@ -36,10 +36,11 @@ struct Isa {
     static void store_half(std::uint16_t* p, F v) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
-    // 2^n for integral n in [-126, 127].
-    static F exp2_integral(F n) {
-        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+    // y * 2^n for integral n in [-126, 127]
+    static F scale_exp2(F y, F n) {
+        return mul(y, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)));
     }
+    static bool any(Mask m) { return _mm256_movemask_ps(m) != 0; }
     static float reduce_max(F v) {
         __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
         m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -71,6 +72,8 @@ struct Isa {
     }
 
     // --- 64 byte lanes ---
+    static constexpr bool kDotsInRegisters = false;
+    static constexpr bool kWideLookup = false;  // look-ups of 16 entries
     struct Bytes {
         __m256i v[2];
     };
@@ -84,12 +87,16 @@ struct Isa {
         for (auto& v : b.v) v = _mm256_and_si256(_mm256_srli_epi16(v, kShift), m);
         return b;
     }
-    static Bytes flip_sign(Bytes b) {
+    // Signed bytes, or bytes that are 128 too large, as an operand of the dot products (B, below).
+    static Bytes operand(Bytes b) { return b; }
+    static Bytes operand_from_unsigned(Bytes b) {
         for (auto& v : b.v) v = _mm256_xor_si256(v, _mm256_set1_epi8(static_cast<char>(0x80)));
         return b;
     }
-    static Bytes exclusive_or(Bytes a, Bytes b) {
-        for (int i = 0; i < 2; ++i) a.v[i] = _mm256_xor_si256(a.v[i], b.v[i]);
+    // a ^ (b & mask)
+    static Bytes xor_masked(Bytes a, Bytes b, int mask) {
+        const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+        for (int i = 0; i < 2; ++i) a.v[i] = _mm256_xor_si256(a.v[i], _mm256_and_si256(b.v[i], m));
         return a;
     }
     // low | high << kShift, for bytes whose bits stay inside
@@ -131,12 +138,12 @@ struct Isa {
     static constexpr float kPackedMax = 32767;
     using Dot = __v8si;  // kLanes columns; with the addition's own type g++ 12 spares register copies
 
-    // Signed codewords of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
-    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes codewords) {
+    // An operand of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
+    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes operand) {
         for (int i = 0; i < 2; ++i) {
             std::uint8_t* even = b + 4 * (static_cast<std::size_t>(2 * group4) * columns + column + 8 * i);
             std::uint8_t* odd = even + 4 * static_cast<std::size_t>(columns);
-            const __m256i v = codewords.v[i];
+            const __m256i v = operand.v[i];
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(even), _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(odd), _mm256_srai_epi16(v, 8));
         }

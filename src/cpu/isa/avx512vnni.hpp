@@ -36,10 +36,9 @@ struct Isa {
     static void store_half(std::uint16_t* p, F v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
-    // 2^n for integral n in [-126, 127].
-    static F exp2_integral(F n) {
-        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
-    }
+    // y * 2^n for integral n in [-126, 127]
+    static F scale_exp2(F y, F n) { return _mm512_scalef_ps(y, n); }
+    static bool any(Mask m) { return m != 0; }
     static float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
     static float reduce_add(F v) { return _mm512_reduce_add_ps(v); }
     // out[c * out_stride + r] = in[r * in_stride + c] for r, c below kLanes.
@@ -68,6 +67,8 @@ struct Isa {
     }
 
     // --- 64 byte lanes ---
+    static constexpr bool kDotsInRegisters = true;
+    static constexpr bool kWideLookup = false;  // look-ups of 16 entries
     struct Bytes {
         __m512i v;
     };
@@ -77,8 +78,11 @@ struct Isa {
     static Bytes shift_mask(Bytes b, int mask) {
         return {_mm512_and_si512(_mm512_srli_epi16(b.v, kShift), _mm512_set1_epi8(static_cast<char>(mask)))};
     }
-    static Bytes flip_sign(Bytes b) { return {_mm512_xor_si512(b.v, _mm512_set1_epi8(static_cast<char>(0x80)))}; }
-    static Bytes exclusive_or(Bytes a, Bytes b) { return {_mm512_xor_si512(a.v, b.v)}; }
+    // Signed bytes, or bytes that are 128 too large, as an operand of the dot products (B, below).
+    static Bytes operand(Bytes b) { return {_mm512_xor_si512(b.v, _mm512_set1_epi8(static_cast<char>(0x80)))}; }
+    static Bytes operand_from_unsigned(Bytes b) { return b; }
+    // a ^ (b & mask)
+    static Bytes xor_masked(Bytes a, Bytes b, int mask) { return {_mm512_ternarylogic_epi32(a.v, b.v, _mm512_set1_epi8(static_cast<char>(mask)), 0x78)}; }
     // low | high << kShift, for bytes whose bits stay inside
     template <int kShift>
     static Bytes merge_bits(Bytes low, Bytes high) {
@@ -112,9 +116,9 @@ struct Isa {
         __v16si high, low;  // kLanes columns
     };
 
-    // Signed codewords of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
-    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes codewords) {
-        _mm512_storeu_si512(b + 4 * (static_cast<std::size_t>(group4) * columns + column), flip_sign(codewords).v);
+    // An operand of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
+    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes operand) {
+        _mm512_storeu_si512(b + 4 * (static_cast<std::size_t>(group4) * columns + column), operand.v);
     }
     static int number_at(const std::uint8_t* b, int columns, int k, int column) {
         return b[4 * (static_cast<std::size_t>(k / 4) * columns + column) + k % 4] - 128;
@@ -145,11 +149,15 @@ struct Isa {
     struct B {
         __m512i v;
     };
+    static B as_b(Bytes operand) { return {operand.v}; }
     static B load_b(const std::uint8_t* b) { return {_mm512_loadu_si512(b)}; }
     static Dot dot_zero() { return {(__v16si)_mm512_setzero_si512(), (__v16si)_mm512_setzero_si512()}; }
     static Dot dot_step(Dot acc, B b, const std::int32_t* a, std::size_t plane_words) {
         return {(__v16si)_mm512_dpbusd_epi32((__m512i)acc.high, b.v, _mm512_set1_epi32(a[0])),
                 (__v16si)_mm512_dpbusd_epi32((__m512i)acc.low, b.v, _mm512_set1_epi32(a[plane_words]))};
+    }
+    static Dot dot_add(Dot a, Dot b) {
+        return {(__v16si)_mm512_add_epi32((__m512i)a.high, (__m512i)b.high), (__v16si)_mm512_add_epi32((__m512i)a.low, (__m512i)b.low)};
     }
     static F dot_value(Dot acc, std::int32_t offset) {
         const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32((__m512i)acc.high, 8), (__m512i)acc.low);

@@ -36,8 +36,9 @@ struct Isa {
     static F keep(Mask m, F a) { return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a))); }
     static F load_half(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
     static void store_half(std::uint16_t* p, F v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
-    // 2^n for integral n in [-126, 127].
-    static F exp2_integral(F n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23)); }
+    // y * 2^n for integral n in [-126, 127]
+    static F scale_exp2(F y, F n) { return mul(y, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23))); }
+    static bool any(Mask m) { return vmaxvq_u32(m) != 0; }
     static float reduce_max(F v) { return vmaxnmvq_f32(v); }
     static float reduce_add(F v) { return vaddvq_f32(v); }
     // out[c * out_stride + r] = in[r * in_stride + c] for r, c below kLanes.
@@ -51,6 +52,8 @@ struct Isa {
     }
 
     // --- 64 byte lanes ---
+    static constexpr bool kDotsInRegisters = false;
+    static constexpr bool kWideLookup = false;  // look-ups of 16 entries
     struct Bytes {
         uint8x16_t v[4];
     };
@@ -65,12 +68,15 @@ struct Isa {
         }
         return b;
     }
-    static Bytes flip_sign(Bytes b) {
+    // Signed bytes, or bytes that are 128 too large, as an operand of the dot products (B, below).
+    static Bytes operand(Bytes b) { return b; }
+    static Bytes operand_from_unsigned(Bytes b) {
         for (auto& v : b.v) v = veorq_u8(v, vdupq_n_u8(0x80));
         return b;
     }
-    static Bytes exclusive_or(Bytes a, Bytes b) {
-        for (int i = 0; i < 4; ++i) a.v[i] = veorq_u8(a.v[i], b.v[i]);
+    // a ^ (b & mask)
+    static Bytes xor_masked(Bytes a, Bytes b, int mask) {
+        for (int i = 0; i < 4; ++i) a.v[i] = veorq_u8(a.v[i], vandq_u8(b.v[i], vdupq_n_u8(static_cast<std::uint8_t>(mask))));
         return a;
     }
     // low | high << kShift, for bytes whose bits stay inside
@@ -113,10 +119,10 @@ struct Isa {
         int32x4_t high, low;  // kLanes columns
     };
 
-    // Signed codewords of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
-    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes codewords) {
+    // An operand of 16 columns x 4 k -> B; group4 counts fours of k, columns is B's row length.
+    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes operand) {
         std::uint8_t* at = b + 4 * (static_cast<std::size_t>(group4) * columns + column);
-        for (int i = 0; i < 4; ++i) vst1q_u8(at + 16 * i, codewords.v[i]);
+        for (int i = 0; i < 4; ++i) vst1q_u8(at + 16 * i, operand.v[i]);
     }
     static int number_at(const std::uint8_t* b, int columns, int k, int column) {
         return static_cast<std::int8_t>(b[4 * (static_cast<std::size_t>(k / 4) * columns + column) + k % 4]);

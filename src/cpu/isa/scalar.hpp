@@ -93,13 +93,19 @@ struct Isa {
     static void store_half(std::uint16_t* p, F v) {
         for (int i = 0; i < 8; ++i) p[i] = to_half(v.v[i]);
     }
-    static F exp2_integral(F n) {
-        return map(n, [](float x) {
+    // y * 2^n for integral n in [-126, 127]
+    static F scale_exp2(F y, F n) {
+        return map(y, n, [](float a, float x) {
             const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<int>(x) + 127) << 23;
             float value;
             std::memcpy(&value, &bits, 4);
-            return value;
+            return a * value;
         });
+    }
+    static bool any(Mask m) {
+        bool found = false;
+        for (bool x : m.v) found |= x;
+        return found;
     }
     static float reduce_max(F v) {
         float m = v.v[0];
@@ -117,6 +123,8 @@ struct Isa {
         }
     }
 
+    static constexpr bool kDotsInRegisters = false;
+    static constexpr bool kWideLookup = false;  // look-ups of 16 entries
     struct Bytes {
         std::uint8_t v[64];
     };
@@ -130,12 +138,15 @@ struct Isa {
         for (auto& x : b.v) x = static_cast<std::uint8_t>(x >> kShift & mask);
         return b;
     }
-    static Bytes flip_sign(Bytes b) {
+    // Signed bytes, or bytes that are 128 too large, as an operand of the dot products (B, below).
+    static Bytes operand(Bytes b) { return b; }
+    static Bytes operand_from_unsigned(Bytes b) {
         for (auto& x : b.v) x ^= 0x80;
         return b;
     }
-    static Bytes exclusive_or(Bytes a, Bytes b) {
-        for (int i = 0; i < 64; ++i) a.v[i] ^= b.v[i];
+    // a ^ (b & mask)
+    static Bytes xor_masked(Bytes a, Bytes b, int mask) {
+        for (int i = 0; i < 64; ++i) a.v[i] ^= static_cast<std::uint8_t>(b.v[i] & mask);
         return a;
     }
     // low | high << kShift, for bytes whose bits stay inside
@@ -172,10 +183,10 @@ struct Isa {
         std::int32_t v[8];
     };
     // Pairs (k0,k1) and (k2,k3) of each four k.
-    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes codewords) {
+    static void store_group4(std::uint8_t* b, int columns, int group4, int column, Bytes operand) {
         for (int n = 0; n < 16; ++n) {
             for (int i = 0; i < 4; ++i) {
-                const std::int16_t value = static_cast<std::int8_t>(codewords.v[4 * n + i]);
+                const std::int16_t value = static_cast<std::int8_t>(operand.v[4 * n + i]);
                 const std::size_t pair = static_cast<std::size_t>(2 * group4 + i / 2) * columns + column + n;
                 std::memcpy(b + 4 * pair + 2 * (i % 2), &value, 2);
             }

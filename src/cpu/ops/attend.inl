@@ -13,6 +13,8 @@ struct Scratch {
     float* scores;          // [kMaxRows][kTile]; becomes weights
     std::int32_t* packed;   // weights packed for dot products
     float* unit;            // [kMaxRows]
+    float* total;           // [kMaxRows][lanes] sums of weights
+    std::int32_t* query_offset, *weight_offset;  // [kMaxRows]
     float* scales;          // [2][kTile] key and value scales
     float* reference;       // [key_dim]
     float* offset;          // [kMaxRows] q . reference
@@ -22,8 +24,8 @@ struct Scratch {
 
     static std::size_t bytes(int key_dim, int value_dim) {
         const std::size_t dim = key_dim > value_dim ? key_dim : value_dim;
-        return 4 * (kMaxRows * kTile + kMaxRows * kTile * Isa::kPlanes / Isa::kGroup + 2 * kMaxRows + 2 * kTile + dim + 2 * kTile * dim) +
-               kTile * dim * Isa::kBytesPerNumber + 10 * 64;
+        return 4 * (kMaxRows * kTile + kMaxRows * kTile * Isa::kPlanes / Isa::kGroup + (4 + L) * kMaxRows + 2 * kTile + dim + 2 * kTile * dim) +
+               kTile * dim * Isa::kBytesPerNumber + 13 * 64;
     }
     Scratch(std::uint8_t* p, int key_dim, int value_dim) {
         const std::size_t dim = key_dim > value_dim ? key_dim : value_dim;
@@ -35,6 +37,9 @@ struct Scratch {
         scores = reinterpret_cast<float*>(take(4 * kMaxRows * kTile));
         packed = reinterpret_cast<std::int32_t*>(take(4 * kMaxRows * kTile * Isa::kPlanes / Isa::kGroup));
         unit = reinterpret_cast<float*>(take(4 * kMaxRows));
+        total = reinterpret_cast<float*>(take(4 * kMaxRows * L));
+        query_offset = reinterpret_cast<std::int32_t*>(take(4 * kMaxRows));
+        weight_offset = reinterpret_cast<std::int32_t*>(take(4 * kMaxRows));
         scales = reinterpret_cast<float*>(take(4 * 2 * kTile));
         reference = reinterpret_cast<float*>(take(4 * dim));
         offset = reinterpret_cast<float*>(take(4 * kMaxRows));
@@ -59,7 +64,7 @@ F exp_negative(F x) {
     y = Isa::fma(y, r, Isa::set(0.5f));
     y = Isa::fma(y, r, Isa::set(1.0f));
     y = Isa::fma(y, r, Isa::set(1.0f));
-    return Isa::select(Isa::gt(lowest, x), Isa::zero(), Isa::mul(y, Isa::exp2_integral(n)));
+    return Isa::select(Isa::gt(lowest, x), Isa::zero(), Isa::scale_exp2(y, n));
 }
 
 F tanh_of(F x) {
@@ -91,11 +96,14 @@ void integer_block(const std::int32_t* a, std::size_t row_words, std::size_t pla
     }
 }
 
+// What each row's products have too much (Isa::offset_of).
+void offsets(const std::int32_t* a, int rows, int groups, std::int32_t* offset) {
+    for (int r = 0; r < rows; ++r) offset[r] = Isa::offset_of(a + static_cast<std::size_t>(r) * groups, static_cast<std::size_t>(rows) * groups, groups);
+}
+
 template <int kRows, class Finish>
-void integer_rows(const std::int32_t* a, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
+void integer_rows(const std::int32_t* a, std::size_t plane_words, const std::int32_t* offset, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
     const std::size_t row_words = groups;
-    std::int32_t offset[kRows];
-    for (int r = 0; r < kRows; ++r) offset[r] = Isa::offset_of(a + r * row_words, plane_words, groups);
     int n = 0;
     for (; n + 2 * L <= columns; n += 2 * L) integer_block<kRows, 2>(a, row_words, plane_words, offset, b, groups, columns, n, finish);
     if (n < columns) integer_block<kRows, 1>(a, row_words, plane_words, offset, b, groups, columns, n, finish);
@@ -103,17 +111,136 @@ void integer_rows(const std::int32_t* a, std::size_t plane_words, const std::uin
 
 // finish(row, column, value) receives C = A * B with A [rows][groups] words; columns is a multiple of 16.
 template <class Finish>
-void integer_product(const std::int32_t* a, int rows, std::size_t plane_words, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
+void integer_product(const std::int32_t* a, int rows, std::size_t plane_words, const std::int32_t* offset, const std::uint8_t* b, int groups, int columns, const Finish& finish) {
     for (int r = 0; r < rows; r += 4) {
         const std::int32_t* ar = a + r * static_cast<std::size_t>(groups);
         const auto shifted = [&](int row, int column, F value) { finish(r + row, column, value); };
         switch (rows - r) {
-            case 1: integer_rows<1>(ar, plane_words, b, groups, columns, shifted); break;
-            case 2: integer_rows<2>(ar, plane_words, b, groups, columns, shifted); break;
-            case 3: integer_rows<3>(ar, plane_words, b, groups, columns, shifted); break;
-            default: integer_rows<4>(ar, plane_words, b, groups, columns, shifted); break;
+            case 1: integer_rows<1>(ar, plane_words, offset + r, b, groups, columns, shifted); break;
+            case 2: integer_rows<2>(ar, plane_words, offset + r, b, groups, columns, shifted); break;
+            case 3: integer_rows<3>(ar, plane_words, offset + r, b, groups, columns, shifted); break;
+            default: integer_rows<4>(ar, plane_words, offset + r, b, groups, columns, shifted); break;
         }
     }
+}
+
+// --- integer products of code vectors that never leave the registers, for few rows: what is decoded again for the next four of them
+// costs less than a way through memory. Instruction sets with enough registers only. ---
+
+constexpr int kFusedRows = 8;
+constexpr int kTilesAhead = 2;
+
+// Brings the codes of a later tile nearer, a few lines with every step of the work on this one: tiles lie scattered, so that a
+// processor's own prefetcher starts anew at each, and all lines at once would only wait for each other.
+class Ahead {
+public:
+    Ahead(const std::uint8_t* at, std::size_t num_bytes, int steps) : at_(at), end_(at + num_bytes), step_((num_bytes / 64 + steps) / steps * 64) {}
+    [[gnu::always_inline]] inline void step() {
+        const std::uint8_t* next = end_ - at_ < static_cast<std::ptrdiff_t>(step_) ? end_ : at_ + step_;
+        for (; at_ < next; at_ += 64) __builtin_prefetch(at_, 0, 2);
+    }
+
+private:
+    const std::uint8_t *at_, *end_;
+    std::size_t step_;
+};
+
+// Keys: finish(row, token, value) for L tokens at a time.
+template <int kRows, class Codes, class Finish, class V = Isa>
+void fused_keys(const Codes& codes, const std::int32_t* a, std::size_t plane_words, const std::int32_t* offset, int dim, Ahead& ahead, const Finish& finish) {
+    const std::size_t row_words = dim / V::kGroup;
+    const auto half = [&]<int kHalf>() __attribute__((always_inline)) {
+        typename V::Dot acc[kRows][2];
+        for (auto& row : acc) row[0] = row[1] = V::dot_zero();
+        for (int chunk = 0; chunk < dim / 8; ++chunk) {  // eight dims
+            typename V::Bytes words[4];
+            codes.template half<kHalf>(chunk, words);
+            ahead.step();
+            for (int group = 0; group < 2; ++group) {
+                for (int r = 0; r < kRows; ++r) {
+                    for (int i = 0; i < 2; ++i) acc[r][i] = V::dot_step(acc[r][i], V::as_b(words[2 * group + i]), a + r * row_words + 2 * chunk + group, plane_words);
+                }
+            }
+        }
+        for (int r = 0; r < kRows; ++r) {
+            for (int i = 0; i < 2; ++i) finish(r, Codes::vector_of(kHalf, i) * L, V::dot_value(acc[r][i], offset[r]));
+        }
+    };
+    half.template operator()<0>();
+    half.template operator()<1>();
+}
+
+// Values: finish(row, dim, value) for L dims at a time.
+template <int kRows, class Codes, class Finish, class V = Isa>
+void fused_values(const Codes& codes, const std::int32_t* a, std::size_t plane_words, const std::int32_t* offset, int dim, Ahead& ahead, const Finish& finish) {
+    constexpr std::size_t kRowWords = kTile / V::kGroup;
+    for (int block = 0; block < dim / L; ++block) {
+        typename V::Dot acc[kRows][2];
+        for (auto& row : acc) row[0] = row[1] = V::dot_zero();
+        for (int part = 0; part < 2; ++part) {  // 32 tokens
+            const auto half = [&]<int kHalf>() __attribute__((always_inline)) {
+                typename V::Bytes words[4];
+                codes.template half<kHalf>(2 * block + part, words);
+                ahead.step();
+                for (int i = 0; i < 4; ++i) {
+                    const int group = 8 * part + Codes::vector_of(kHalf, i);
+                    for (int r = 0; r < kRows; ++r) acc[r][i % 2] = V::dot_step(acc[r][i % 2], V::as_b(words[i]), a + r * kRowWords + group, plane_words);
+                }
+            };
+            half.template operator()<0>();
+            half.template operator()<1>();
+        }
+        for (int r = 0; r < kRows; ++r) finish(r, block * L, V::dot_value(V::dot_add(acc[r][0], acc[r][1]), offset[r]));
+    }
+}
+
+template <int kBits, bool kTrellis, bool kKey, class Finish, class V = Isa>
+void fused_product(const CoderParams& p, const std::uint8_t* tile, const std::uint8_t* later, const std::int32_t* a, int rows, std::size_t plane_words,
+                   const std::int32_t* offset, const Finish& finish) {
+    const CodeVectors<kBits, kTrellis, kKey> codes(p, tile);
+    const std::size_t blob_bytes = static_cast<std::size_t>(p.head_dim) * kBits * kTile / 8 + 2 * kTile + (kKey ? 2 * static_cast<std::size_t>(p.head_dim) : 0);
+    Ahead ahead(later, later ? blob_bytes : 0, p.head_dim / 4);
+    const int groups = (kKey ? p.head_dim : kTile) / V::kGroup;
+    for (int first = 0; first < rows; first += 4) {
+        const std::int32_t* ar = a + static_cast<std::size_t>(first) * groups;
+        const auto shifted = [&](int row, int column, F value) { finish(first + row, column, value); };
+        const auto product = [&]<int kRows>() {
+            if constexpr (kKey) {
+                fused_keys<kRows>(codes, ar, plane_words, offset + first, p.head_dim, ahead, shifted);
+            } else {
+                fused_values<kRows>(codes, ar, plane_words, offset + first, p.head_dim, ahead, shifted);
+            }
+        };
+        switch (rows - first) {
+            case 1: product.template operator()<1>(); break;
+            case 2: product.template operator()<2>(); break;
+            case 3: product.template operator()<3>(); break;
+            default: product.template operator()<4>(); break;
+        }
+    }
+}
+
+// finish(row, column, value) receives A times a tile of codes, a column being a token of keys or a dim of values. later: the codes that
+// will be asked for next, or null.
+template <bool kKey, class Finish>
+void code_product(const CoderParams& p, const std::uint8_t* tile, const std::uint8_t* later, const std::int32_t* a, int rows, const std::int32_t* offset, std::uint8_t* scratch,
+                  const Finish& finish) {
+    const int depth = kKey ? p.head_dim : kTile, groups = depth / Isa::kGroup;
+    const std::size_t plane_words = static_cast<std::size_t>(rows) * groups;
+    if constexpr (Isa::kDotsInRegisters) {
+        if (rows <= kFusedRows) {
+            switch (p.trellis ? p.bits : p.bits + 16) {
+                case 2: return fused_product<2, true, kKey>(p, tile, later, a, rows, plane_words, offset, finish);
+                case 3: return fused_product<3, true, kKey>(p, tile, later, a, rows, plane_words, offset, finish);
+                case 4: return fused_product<4, true, kKey>(p, tile, later, a, rows, plane_words, offset, finish);
+                case 16 + 4: return fused_product<4, false, kKey>(p, tile, later, a, rows, plane_words, offset, finish);
+                case 16 + 8: return fused_product<8, false, kKey>(p, tile, later, a, rows, plane_words, offset, finish);
+                default: break;  // the others are for comparison
+            }
+        }
+    }
+    unpack_tile<kKey>(p, tile, scratch);
+    integer_product(a, rows, plane_words, offset, scratch, groups, kKey ? kTile : p.head_dim, finish);
 }
 
 template <int kRows, int kRegs>
@@ -199,15 +326,14 @@ float dot(const float* a, const float* b, int num) {
     return Isa::reduce_add(sum);
 }
 
-void coded_scores(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+void coded_scores(const AttendParams& p, const AttendTile& tile, const AttendTile& later, const Scratch& s) {
     if (p.key_records) return record_scores(p, tile, s);
     const int d = p.key_dim;
     const std::uint8_t* scales = tile.key + static_cast<std::size_t>(d) * p.key_coder->bits * kTile / 8;
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales, kTile);
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales) + kTile, s.reference, d);
     for (int r = 0; r < p.rows; ++r) s.offset[r] = dot(p.query + r * d, s.reference, d);
-    unpack_tile<true>(*p.key_coder, tile.key, s.b);
-    integer_product(p.query_packed, p.rows, static_cast<std::size_t>(p.rows) * d / Isa::kGroup, s.b, d / Isa::kGroup, kTile, [&](int r, int n, F value) {
+    code_product<true>(*p.key_coder, tile.key, later.key_coded ? later.key : nullptr, p.query_packed, p.rows, s.query_offset, s.b, [&](int r, int n, F value) {
         const F scale = Isa::mul(Isa::set(p.query_unit[r]), Isa::load(s.scales + n));
         Isa::store(s.scores + r * kTile + n, Isa::fma(value, scale, Isa::set(s.offset[r])));
     });
@@ -246,10 +372,25 @@ void exact_scores(const AttendParams& p, const AttendTile& tile, const Scratch& 
     float_product(p.query, d, p.rows, s.transposed, d, kTile, s.scores, false);
 }
 
-// Scores -> weights, in place; the row's maximum, total and sums are brought along. Returns false when no weight is left.
-bool soften_row(const AttendParams& p, const AttendTile& tile, int r, float* row) {
+// Whether all of a tile's scores count as they are, for every row.
+bool is_plain(const AttendParams& p, const AttendTile& tile) {
+    if (p.softcap != 0 || tile.skip > 0 || tile.count < kTile) return false;
+    if (!p.mask) return true;
+    const std::uint16_t* seen = nullptr;
+    for (int r = 0; r < p.rows; ++r) {
+        if (p.mask[r] == seen) continue;
+        seen = p.mask[r];
+        std::uint64_t set = 0, four[kTile / 4];
+        __builtin_memcpy(four, seen + tile.first_cell, sizeof four);
+        for (const std::uint64_t cells : four) set |= cells;
+        if (set != 0) return false;
+    }
+    return true;
+}
+
+// Soft cap, mask and the tile's edges, in place.
+void mask_row(const AttendParams& p, const AttendTile& tile, int r, float* row) {
     const F lowest = Isa::set(-__builtin_inff());
-    F largest = lowest;
     for (int n = 0; n < kTile; n += L) {
         F score = Isa::load(row + n);
         if (p.softcap != 0) score = Isa::mul(Isa::set(p.softcap), tanh_of(Isa::mul(score, Isa::set(1 / p.softcap))));
@@ -273,64 +414,89 @@ bool soften_row(const AttendParams& p, const AttendTile& tile, int r, float* row
             score = Isa::load(lanes);
         }
         Isa::store(row + n, score);
-        largest = Isa::max(score, largest);
+    }
+}
+
+// All that a row has summed up so far, from its old maximum to a larger one.
+void raise_maximum(const AttendParams& p, const Scratch& s, int r, float now) {
+    float shrunk[L];
+    Isa::store(shrunk, exp_negative(Isa::set(p.largest[r] - now)));
+    const F factor = Isa::set(shrunk[0]);
+    Isa::store(s.total + r * L, Isa::mul(Isa::load(s.total + r * L), factor));
+    float* rotated = p.sum_rotated + static_cast<std::size_t>(r) * p.value_dim;
+    float* exact = p.sum_exact + static_cast<std::size_t>(r) * p.value_dim;
+    for (int j = 0; j < p.value_dim; j += L) {
+        Isa::store(rotated + j, Isa::mul(Isa::load(rotated + j), factor));
+        Isa::store(exact + j, Isa::mul(Isa::load(exact + j), factor));
+    }
+    p.largest[r] = now;
+}
+
+// Scores -> weights, in place; the row's maximum, total and sums are brought along. Returns false when no weight is left.
+bool weigh_row(const AttendParams& p, const Scratch& s, int r, float* row) {
+    F score[kTile / L], largest = Isa::set(-__builtin_inff());
+    for (int i = 0; i < kTile / L; ++i) {
+        score[i] = Isa::load(row + i * L);
+        largest = Isa::max(score[i], largest);
     }
     const float before = p.largest[r];
-    float now = __builtin_fmaxf(before, Isa::reduce_max(largest));
-    if (now == -__builtin_inff()) {
-        bool hidden = true;  // else scores that are NaN and were no maximum: their weights shall be NaN too
-        for (int n = 0; n < kTile; ++n) hidden &= row[n] == now;
-        if (hidden) {
-            for (int n = 0; n < kTile; n += L) Isa::store(row + n, Isa::zero());
-            return false;
+    float now = before;
+    if (before == -__builtin_inff() || Isa::any(Isa::gt(largest, Isa::set(before)))) {
+        now = __builtin_fmaxf(before, Isa::reduce_max(largest));
+        if (now == -__builtin_inff()) {
+            bool hidden = true;  // else scores that are NaN and were no maximum: their weights shall be NaN too
+            for (int n = 0; n < kTile; ++n) hidden &= row[n] == now;
+            if (hidden) {
+                for (int n = 0; n < kTile; n += L) Isa::store(row + n, Isa::zero());
+                return false;
+            }
+            now = 0;
         }
-        now = 0;
+        if (now > before) raise_maximum(p, s, r, now);
     }
-    F total = Isa::zero();
-    for (int n = 0; n < kTile; n += L) {
-        const F weight = exp_negative(Isa::sub(Isa::load(row + n), Isa::set(now)));
-        Isa::store(row + n, weight);
+    F total = Isa::load(s.total + r * L);
+    for (int i = 0; i < kTile / L; ++i) {
+        const F weight = exp_negative(Isa::sub(score[i], Isa::set(now)));
+        Isa::store(row + i * L, weight);
         total = Isa::add(total, weight);
     }
-    if (now > before) {
-        float shrunk[L];
-        Isa::store(shrunk, exp_negative(Isa::set(before - now)));
-        const F factor = Isa::set(shrunk[0]);
-        p.total[r] *= shrunk[0];
-        float* rotated = p.sum_rotated + static_cast<std::size_t>(r) * p.value_dim;
-        float* exact = p.sum_exact + static_cast<std::size_t>(r) * p.value_dim;
-        for (int j = 0; j < p.value_dim; j += L) {
-            Isa::store(rotated + j, Isa::mul(Isa::load(rotated + j), factor));
-            Isa::store(exact + j, Isa::mul(Isa::load(exact + j), factor));
-        }
-        p.largest[r] = now;
-    }
-    p.total[r] += Isa::reduce_add(total);
+    Isa::store(s.total + r * L, total);
     return true;
 }
 
-void coded_values(const AttendParams& p, const AttendTile& tile, const Scratch& s) {
+void coded_values(const AttendParams& p, const AttendTile& tile, const AttendTile& later, const Scratch& s) {
     if (p.value_records) return record_values(p, tile, s);
     const int d = p.value_dim;
     const std::uint8_t* scales = tile.value + static_cast<std::size_t>(d) * p.value_coder->bits * kTile / 8;
     halves_to_floats(reinterpret_cast<const std::uint16_t*>(scales), s.scales + kTile, kTile);
     const std::size_t row_words = kTile / Isa::kGroup, plane_words = row_words * p.rows;
+    // A scale that is not finite spoils what its weight touches: a weight of zero wins over it, all others make the row NaN.
+    F scale[kTile / L], probe = Isa::zero();
+    for (int i = 0; i < kTile / L; ++i) {
+        scale[i] = Isa::load(s.scales + kTile + i * L);
+        probe = Isa::fma(scale[i], Isa::zero(), probe);
+    }
+    const bool finite = Isa::reduce_add(probe) == 0;
     for (int r = 0; r < p.rows; ++r) {
         float* row = s.scores + r * kTile;
-        F largest = Isa::zero(), probe = Isa::zero();  // the probe becomes NaN if a weight that counts is
-        for (int n = 0; n < kTile; n += L) {  // a weight of zero wins over any scale, a NaN included
-            const F weight = Isa::load(row + n);
-            const F scaled = Isa::keep(Isa::gt(weight, Isa::zero()), Isa::mul(weight, Isa::load(s.scales + kTile + n)));
-            Isa::store(row + n, scaled);
+        F largest = Isa::zero(), spoilt = Isa::zero();
+        for (int i = 0; i < kTile / L; ++i) {
+            const F weight = Isa::load(row + i * L);
+            F scaled = Isa::mul(weight, scale[i]);
+            if (!finite) {
+                scaled = Isa::keep(Isa::gt(weight, Isa::zero()), scaled);
+                spoilt = Isa::fma(scaled, Isa::zero(), spoilt);
+            }
+            Isa::store(row + i * L, scaled);
             largest = Isa::max(scaled, largest);
-            probe = Isa::fma(scaled, Isa::zero(), probe);
         }
         const float top = Isa::reduce_max(largest);
         Isa::pack(row, top > 0 ? Isa::kPackedMax / top : 0.0f, kTile, s.packed + r * row_words, plane_words);
-        s.unit[r] = top / Isa::kPackedMax + Isa::reduce_add(probe);
+        s.unit[r] = top / Isa::kPackedMax;
+        if (!finite) s.unit[r] += Isa::reduce_add(spoilt);
     }
-    unpack_tile<false>(*p.value_coder, tile.value, s.b);
-    integer_product(s.packed, p.rows, plane_words, s.b, kTile / Isa::kGroup, d, [&](int r, int n, F value) {
+    offsets(s.packed, p.rows, static_cast<int>(row_words), s.weight_offset);
+    code_product<false>(*p.value_coder, tile.value, later.value_coded ? later.value : nullptr, s.packed, p.rows, s.weight_offset, s.b, [&](int r, int n, F value) {
         float* sum = p.sum_rotated + static_cast<std::size_t>(r) * d + n;
         Isa::store(sum, Isa::fma(value, Isa::set(s.unit[r]), Isa::load(sum)));
     });
@@ -351,15 +517,23 @@ void exact_values(const AttendParams& p, const AttendTile& tile, const Scratch& 
 
 void attend(const AttendParams& p) {
     const Scratch s(p.scratch, p.key_dim, p.value_dim);
+    for (int i = 0; i < p.rows * L; i += L) Isa::store(s.total + i, Isa::zero());
+    if (!p.key_records) offsets(p.query_packed, p.rows, p.key_dim / Isa::kGroup, s.query_offset);
     for (int i = 0; i < p.num_tiles; ++i) {
         const AttendTile& tile = p.tiles[i];
         if (fully_masked(p, tile)) continue;
-        tile.key_coded ? coded_scores(p, tile, s) : exact_scores(p, tile, s);
+        const AttendTile& later = p.tiles[i + kTilesAhead < p.num_tiles ? i + kTilesAhead : p.num_tiles - 1];
+        tile.key_coded ? coded_scores(p, tile, later, s) : exact_scores(p, tile, s);
         bool any = false;
-        for (int r = 0; r < p.rows; ++r) any |= soften_row(p, tile, r, s.scores + r * kTile);
+        const bool plain = is_plain(p, tile);
+        for (int r = 0; r < p.rows; ++r) {
+            if (!plain) mask_row(p, tile, r, s.scores + r * kTile);
+            any |= weigh_row(p, s, r, s.scores + r * kTile);
+        }
         if (!any) continue;
-        tile.value_coded ? coded_values(p, tile, s) : exact_values(p, tile, s);
+        tile.value_coded ? coded_values(p, tile, later, s) : exact_values(p, tile, s);
     }
+    for (int r = 0; r < p.rows; ++r) p.total[r] = Isa::reduce_add(Isa::load(s.total + r * L));
 }
 
 std::size_t packed_words(int rows, int dim) { return static_cast<std::size_t>(rows) * dim * Isa::kPlanes / Isa::kGroup; }

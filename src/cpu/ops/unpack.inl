@@ -1,68 +1,13 @@
-// Codes of a simd64 tile -> the operand B of the integer dot products, one 64-lane vector at a time.
+// Codes of a simd64 tile -> operands of the integer dot products, one 64-lane vector at a time.
 
 namespace {
 
 constexpr int main_bits(int bits) { return bits == 8 ? 8 : bits >= 4 ? 4 : 2; }
 
-// Codeword bytes of vector i (0..7) of a chunk.
-template <int kBits, int kVector>
-[[gnu::always_inline]] inline Isa::Bytes codewords(const CoderParams& p, const std::uint8_t* chunk) {
-    constexpr int kMain = main_bits(kBits), kExtra = kBits - kMain;
-    constexpr int kPerByte = 8 / kMain;
-    const Isa::Bytes plane = Isa::load_bytes(chunk + kVector / kPerByte * 64);
-    if constexpr (kBits == 8) {
-        return Isa::flip_sign(plane);  // code - 128
-    } else {
-        const Isa::Bytes low = Isa::shift_mask<kVector % kPerByte * kMain>(plane, (1 << kMain) - 1);
-        if constexpr (kExtra == 0) {
-            return Isa::lookup(p.codeword, low);
-        } else {
-            constexpr int kExtraPerByte = 8 / kExtra, kShift = kVector % kExtraPerByte * kExtra;
-            const Isa::Bytes high = Isa::load_bytes(chunk + 64 * kMain + kVector / kExtraPerByte * 64);
-            if constexpr (kBits == 3) {
-                return Isa::select_bytes<kShift>(high, Isa::lookup(p.codeword + 4, low), Isa::lookup(p.codeword, low));
-            } else {
-                const Isa::Bytes even = Isa::select_bytes<kShift>(high, Isa::lookup(p.codeword + 16, low), Isa::lookup(p.codeword, low));
-                if constexpr (kBits == 5) {
-                    return even;
-                } else {
-                    const Isa::Bytes odd = Isa::select_bytes<kShift>(high, Isa::lookup(p.codeword + 48, low), Isa::lookup(p.codeword + 32, low));
-                    return Isa::select_bytes<kShift + 1>(high, odd, even);
-                }
-            }
-        }
-    }
-}
-
-// Where vector v of a side goes: columns are tokens for keys (k = dims), dims for values (k = tokens).
-template <bool kKey>
-[[gnu::always_inline]] inline void store_vector(std::uint8_t* b, int dim, int v, Isa::Bytes bytes) {
-    if constexpr (kKey) {
-        Isa::store_group4(b, kTile, v / 4, v % 4 * 16, bytes);
-    } else {
-        Isa::store_group4(b, dim, v % 16, v / 16 * 16, bytes);
-    }
-}
-
-template <int kBits, bool kKey>
-void unpack(const CoderParams& p, const std::uint8_t* codes, std::uint8_t* b) {
-    const int d = p.head_dim;
-    for (int v = 0; v < d; v += 8, codes += 64 * kBits) {
-        store_vector<kKey>(b, d, v, codewords<kBits, 0>(p, codes));
-        store_vector<kKey>(b, d, v + 1, codewords<kBits, 1>(p, codes));
-        store_vector<kKey>(b, d, v + 2, codewords<kBits, 2>(p, codes));
-        store_vector<kKey>(b, d, v + 3, codewords<kBits, 3>(p, codes));
-        store_vector<kKey>(b, d, v + 4, codewords<kBits, 4>(p, codes));
-        store_vector<kKey>(b, d, v + 5, codewords<kBits, 5>(p, codes));
-        store_vector<kKey>(b, d, v + 6, codewords<kBits, 6>(p, codes));
-        store_vector<kKey>(b, d, v + 7, codewords<kBits, 7>(p, codes));
-    }
-}
-
-// Codes along a trellis: what a code stands for depends on the lowest bits u1, u2 of the two codes before it, which lie in the same
-// lane of earlier vectors, but for the first vectors of a lane, which go on from the end of the lane before. All of it is done on
-// whole planes, several codes per byte.
-template <int kBits, bool kKey>
+// Planes of codes that follow a trellis: what a code stands for depends on the lowest bits u1, u2 of the two codes before it, which lie
+// in the same lane of earlier vectors, but for the first vectors of a lane, which go on from the end of the lane before. All of it is
+// done on whole planes, several codes per byte.
+template <int kBits, bool kTrellis, bool kKey>
 class TrellisPlanes {
 public:
     static constexpr int kMain = main_bits(kBits), kPerByte = 8 / kMain;
@@ -77,7 +22,7 @@ public:
     }
     // Main plane number k with u2 taken out of the codes.
     [[gnu::always_inline]] inline Isa::Bytes without_u2(int k) const {
-        return Isa::exclusive_or(Isa::load_bytes(address(k)), Isa::shift_mask<0>(at(k - 2 * kStep), kMain == 4 ? 0x11 : 0x55));
+        return Isa::xor_masked(Isa::load_bytes(address(k)), at(k - 2 * kStep), kMain == 4 ? 0x11 : 0x55);
     }
     // The plane whose codes' lowest bits are u1.
     [[gnu::always_inline]] inline Isa::Bytes with_u1(int k) const { return at(k - kStep); }
@@ -93,61 +38,172 @@ private:
     Isa::Bytes first_[2 * kStep];
 };
 
-// Codeword bytes of the kPerByte vectors of plane kPlane of a chunk; extra holds the chunk's high bits (3 bits only).
-template <int kBits, int kPlane>
-[[gnu::always_inline]] inline void trellis_codewords(const CoderParams& p, Isa::Bytes main, Isa::Bytes u1, const std::uint8_t* extra, Isa::Bytes* out) {
-    if constexpr (kBits == 4) {
-        const Isa::Bytes low = Isa::shift_mask<0>(main, 15), high = Isa::shift_mask<4>(main, 15);
-        out[0] = Isa::select_bytes<0>(u1, Isa::lookup(p.codeword + 16, low), Isa::lookup(p.codeword, low));
-        out[1] = Isa::select_bytes<4>(u1, Isa::lookup(p.codeword + 16, high), Isa::lookup(p.codeword, high));
-    } else {
-        // Nibbles of u1 and a code: of vectors 0 and 2, and of 1 and 3.
-        const Isa::Bytes even = Isa::merge_bits<2>(Isa::shift_mask<0>(main, 0x33), Isa::shift_mask<0>(u1, 0x11));
-        const Isa::Bytes odd = Isa::merge_bits<0>(Isa::shift_mask<2>(main, 0x33), Isa::shift_mask<0>(u1, 0x44));
-        const Isa::Bytes index[4] = {Isa::shift_mask<0>(even, 15), Isa::shift_mask<0>(odd, 15), Isa::shift_mask<4>(even, 15), Isa::shift_mask<4>(odd, 15)};
-        for (int i = 0; i < 4; ++i) out[i] = Isa::lookup(p.codeword, index[i]);
-        if constexpr (kBits == 3) {
-            const Isa::Bytes high = Isa::load_bytes(extra);
-            constexpr int kFirst = kPlane * 4;
-            out[0] = Isa::select_bytes<kFirst>(high, Isa::lookup(p.codeword + 8, index[0]), out[0]);
-            out[1] = Isa::select_bytes<kFirst + 1>(high, Isa::lookup(p.codeword + 8, index[1]), out[1]);
-            out[2] = Isa::select_bytes<kFirst + 2>(high, Isa::lookup(p.codeword + 8, index[2]), out[2]);
-            out[3] = Isa::select_bytes<kFirst + 3>(high, Isa::lookup(p.codeword + 8, index[3]), out[3]);
+template <int kBits, bool kKey>
+class TrellisPlanes<kBits, false, kKey> {
+public:
+    TrellisPlanes(const std::uint8_t*, int) {}
+};
+
+// Looks codes up, half a chunk (four of its eight vectors) at a time.
+//
+// Instruction sets with look-ups in 64 entries (V::kWideLookup) make one index of all that a code's meaning depends on; their tables
+// repeat, so that bits above the index do not matter and need no masking. The others look up 16 entries and select.
+template <int kBits, bool kTrellis, bool kKey, class V = Isa>
+class CodeVectors {
+public:
+    using Bytes = typename V::Bytes;
+    static constexpr int kMain = main_bits(kBits), kExtra = kBits - kMain, kPlanesPerChunk = kMain;
+
+    // Which vectors of a chunk make a half: those that come out of the same operations on the planes.
+    static constexpr int vector_of(int half, int i) { return kMain == 2 ? 2 * i + half : i / 2 * 4 + half * 2 + i % 2; }
+
+    CodeVectors(const CoderParams& p, const std::uint8_t* codes) : p_(p), codes_(codes), trellis_(codes, p.head_dim), table_{} {
+        if constexpr (V::kWideLookup && kBits < 8) table_ = V::wide_table(p.codeword, 1 << (kTrellis ? kBits + 1 : kBits));
+    }
+
+    template <int kHalf>
+    [[gnu::always_inline]] inline void half(int chunk, Bytes (&out)[4]) const {
+        const std::uint8_t* planes = codes_ + static_cast<std::size_t>(chunk) * 64 * kBits;
+        if constexpr (kMain == 8) {
+            for (int i = 0; i < 4; ++i) out[i] = V::operand_from_unsigned(V::load_bytes(planes + 64 * vector_of(kHalf, i)));
+        } else if constexpr (kMain == 4) {
+            nibbles<vector_of(kHalf, 0)>(chunk, planes, out[0], out[1]);
+            nibbles<vector_of(kHalf, 2)>(chunk, planes, out[2], out[3]);
+        } else {
+            pairs<vector_of(kHalf, 0)>(chunk, planes, out[0], out[1]);
+            pairs<vector_of(kHalf, 2)>(chunk, planes, out[2], out[3]);
         }
+    }
+
+private:
+    // The extra plane that holds a vector's high bits, and where in its bytes they begin.
+    template <int kVector>
+    [[gnu::always_inline]] static inline Bytes extra_plane(const std::uint8_t* planes) {
+        return V::load_bytes(planes + 64 * kMain + kVector * kExtra / 8 * 64);
+    }
+    static constexpr int extra_bit(int vector) { return vector * kExtra % 8; }
+
+    // A look-up of a code without a trellis, its main bits lowest in `low`.
+    template <int kVector>
+    [[gnu::always_inline]] inline Bytes plain(const std::uint8_t* planes, Bytes low) const {
+        if constexpr (V::kWideLookup) {
+            if constexpr (kExtra > 0) low = V::bit_select((1 << kMain) - 1, low, V::template shift_right<extra_bit(kVector) - kMain>(extra_plane<kVector>(planes)));
+            return V::wide_lookup(table_, low);
+        } else {
+            const auto found = [&](int offset) { return V::lookup(p_.codeword + offset, low); };
+            Bytes word = found(0);
+            if constexpr (kExtra > 0) {
+                constexpr int kBit = extra_bit(kVector);
+                const Bytes high = extra_plane<kVector>(planes);
+                word = V::template select_bytes<kBit>(high, found(1 << kMain), word);
+                if constexpr (kExtra == 2) word = V::template select_bytes<kBit + 1>(high, V::template select_bytes<kBit>(high, found(48), found(32)), word);
+            }
+            return V::operand(word);
+        }
+    }
+
+    // 4 main bits: the plane of vectors kVector and kVector + 1.
+    template <int kVector>
+    [[gnu::always_inline]] inline void nibbles(int chunk, const std::uint8_t* planes, Bytes& even, Bytes& odd) const {
+        if constexpr (!kTrellis) {
+            const Bytes plane = V::load_bytes(planes + kVector / 2 * 64);
+            even = plain<kVector>(planes, narrow_index<0, 15>(plane));
+            odd = plain<kVector + 1>(planes, narrow_index<4, 15>(plane));
+        } else {
+            const int k = chunk * kPlanesPerChunk + kVector / 2;
+            const Bytes main = trellis_.without_u2(k), u1 = trellis_.with_u1(k);
+            if constexpr (V::kWideLookup) {
+                even = V::wide_lookup(table_, V::bit_select(15, main, V::template shift_right<-4>(u1)));
+                odd = V::wide_lookup(table_, V::bit_select(15, V::template shift_right<4>(main), u1));
+            } else {
+                const Bytes low = V::template shift_mask<0>(main, 15), high = V::template shift_mask<4>(main, 15);
+                even = V::operand(V::template select_bytes<0>(u1, V::lookup(p_.codeword + 16, low), V::lookup(p_.codeword, low)));
+                odd = V::operand(V::template select_bytes<4>(u1, V::lookup(p_.codeword + 16, high), V::lookup(p_.codeword, high)));
+            }
+        }
+    }
+
+    // 2 main bits: vectors kVector and kVector + 2 of a plane.
+    template <int kVector>
+    [[gnu::always_inline]] inline void pairs(int chunk, const std::uint8_t* planes, Bytes& first, Bytes& second) const {
+        constexpr int kOdd = kVector % 2;
+        if constexpr (!kTrellis) {
+            const Bytes plane = V::load_bytes(planes + kVector / 4 * 64);
+            first = plain<kVector>(planes, narrow_index<2 * kOdd, 3>(plane));
+            second = plain<kVector + 2>(planes, narrow_index<2 * kOdd + 4, 3>(plane));
+        } else {
+            const int k = chunk * kPlanesPerChunk + kVector / 4;
+            const Bytes main = trellis_.without_u2(k), u1 = trellis_.with_u1(k);
+            // Nibbles of u1 and a code: of vectors 0 and 2, or of 1 and 3.
+            if constexpr (V::kWideLookup) {
+                const Bytes both = kOdd ? V::bit_select(0x33, V::template shift_right<2>(main), u1) : V::bit_select(0x33, main, V::template shift_right<-2>(u1));
+                first = V::wide_lookup(table_, with_third_bit<kVector>(planes, both));
+                second = V::wide_lookup(table_, with_third_bit<kVector + 2>(planes, V::template shift_right<4>(both)));
+            } else {
+                const Bytes both = kOdd ? V::template merge_bits<0>(V::template shift_mask<2>(main, 0x33), V::template shift_mask<0>(u1, 0x44))
+                                             : V::template merge_bits<2>(V::template shift_mask<0>(main, 0x33), V::template shift_mask<0>(u1, 0x11));
+                first = selected_by_third_bit<kVector>(planes, V::template shift_mask<0>(both, 15));
+                second = selected_by_third_bit<kVector + 2>(planes, V::template shift_mask<4>(both, 15));
+            }
+        }
+    }
+    template <int kVector>
+    [[gnu::always_inline]] static inline Bytes with_third_bit(const std::uint8_t* planes, Bytes index) {
+        if constexpr (kBits == 3) index = V::bit_select(8, V::template shift_right<extra_bit(kVector) - 3>(extra_plane<kVector>(planes)), index);
+        return index;
+    }
+    template <int kVector>
+    [[gnu::always_inline]] inline Bytes selected_by_third_bit(const std::uint8_t* planes, Bytes index) const {
+        Bytes word = V::lookup(p_.codeword, index);
+        if constexpr (kBits == 3) word = V::template select_bytes<extra_bit(kVector)>(extra_plane<kVector>(planes), V::lookup(p_.codeword + 8, index), word);
+        return V::operand(word);
+    }
+    template <int kShift, int kMask>
+    [[gnu::always_inline]] static inline Bytes narrow_index(Bytes plane) {
+        if constexpr (V::kWideLookup) {
+            return V::template shift_right<kShift>(plane);
+        } else {
+            return V::template shift_mask<kShift>(plane, kMask);
+        }
+    }
+
+    const CoderParams& p_;
+    const std::uint8_t* codes_;
+    TrellisPlanes<kBits, kTrellis, kKey> trellis_;
+    typename V::Bytes table_;
+};
+
+// Where vector v of a side goes in an operand in memory: columns are tokens for keys (k = dims), dims for values (k = tokens).
+template <bool kKey>
+[[gnu::always_inline]] inline void store_vector(std::uint8_t* b, int dim, int v, Isa::Bytes operand) {
+    if constexpr (kKey) {
+        Isa::store_group4(b, kTile, v / 4, v % 4 * 16, operand);
+    } else {
+        Isa::store_group4(b, dim, v % 16, v / 16 * 16, operand);
     }
 }
 
-template <int kBits, bool kKey>
-void unpack_trellis(const CoderParams& p, const std::uint8_t* codes, std::uint8_t* b) {
-    using Planes = TrellisPlanes<kBits, kKey>;
-    constexpr int kPerByte = Planes::kPerByte;
-    const int d = p.head_dim;
-    const Planes planes(codes, d);
-    for (int v = 0; v < d; v += 8, codes += 64 * kBits) {
-        const auto unpack_plane = [&]<int kPlane>() __attribute__((always_inline)) {
-            const int k = v / kPerByte + kPlane;
-            Isa::Bytes words[kPerByte];
-            trellis_codewords<kBits, kPlane>(p, planes.without_u2(k), planes.with_u1(k), codes + 128, words);
-            for (int i = 0; i < kPerByte; ++i) store_vector<kKey>(b, d, v + kPlane * kPerByte + i, words[i]);
-        };
-        unpack_plane.template operator()<0>();
-        unpack_plane.template operator()<1>();
-        if constexpr (kPerByte == 2) {
-            unpack_plane.template operator()<2>();
-            unpack_plane.template operator()<3>();
-        }
+template <int kBits, bool kTrellis, bool kKey>
+void unpack(const CoderParams& p, const std::uint8_t* codes, std::uint8_t* b) {
+    const CodeVectors<kBits, kTrellis, kKey> vectors(p, codes);
+    for (int chunk = 0; chunk < p.head_dim / 8; ++chunk) {
+        Isa::Bytes out[4];
+        vectors.template half<0>(chunk, out);
+        for (int i = 0; i < 4; ++i) store_vector<kKey>(b, p.head_dim, 8 * chunk + vectors.vector_of(0, i), out[i]);
+        vectors.template half<1>(chunk, out);
+        for (int i = 0; i < 4; ++i) store_vector<kKey>(b, p.head_dim, 8 * chunk + vectors.vector_of(1, i), out[i]);
     }
 }
 
 template <bool kKey>
 void unpack_tile(const CoderParams& p, const std::uint8_t* codes, std::uint8_t* b) {
     switch (p.bits) {
-        case 2: return p.trellis ? unpack_trellis<2, kKey>(p, codes, b) : unpack<2, kKey>(p, codes, b);
-        case 3: return p.trellis ? unpack_trellis<3, kKey>(p, codes, b) : unpack<3, kKey>(p, codes, b);
-        case 4: return p.trellis ? unpack_trellis<4, kKey>(p, codes, b) : unpack<4, kKey>(p, codes, b);
-        case 5: return unpack<5, kKey>(p, codes, b);
-        case 6: return unpack<6, kKey>(p, codes, b);
-        default: return unpack<8, kKey>(p, codes, b);
+        case 2: return p.trellis ? unpack<2, true, kKey>(p, codes, b) : unpack<2, false, kKey>(p, codes, b);
+        case 3: return p.trellis ? unpack<3, true, kKey>(p, codes, b) : unpack<3, false, kKey>(p, codes, b);
+        case 4: return p.trellis ? unpack<4, true, kKey>(p, codes, b) : unpack<4, false, kKey>(p, codes, b);
+        case 5: return unpack<5, false, kKey>(p, codes, b);
+        case 6: return unpack<6, false, kKey>(p, codes, b);
+        default: return unpack<8, false, kKey>(p, codes, b);
     }
 }
 

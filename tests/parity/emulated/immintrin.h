@@ -1,4 +1,4 @@
-// The AVX-512 intrinsics that src/cpu/isa/avx512vnni.hpp uses, in plain C++ after Intel's pseudocode, so that this vocabulary is
+// The AVX-512 intrinsics that src/cpu/isa/avx512vnni.hpp and avx512vbmi.hpp use, in plain C++ after Intel's pseudocode, so that this vocabulary is
 // tested on machines without AVX-512. Found before the compiler's own header; nothing else includes it.
 #pragma once
 
@@ -87,6 +87,7 @@ __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
     return a;
 }
 __m512 _mm512_castsi512_ps(__m512i a) { return same_bytes<__m512>(a); }
+__m512 _mm512_scalef_ps(__m512 a, __m512 b) { return each(a, b, [](float x, float y) { return std::ldexp(x, static_cast<int>(y)); }); }
 __m512i _mm512_castps_si512(__m512 a) { return same_bytes<__m512i>(a); }
 __m512 _mm512_andnot_ps(__m512 a, __m512 b) {
     return _mm512_castsi512_ps(each32(_mm512_castps_si512(a), _mm512_castps_si512(b), [](std::uint32_t x, std::uint32_t y) { return ~x & y; }));
@@ -174,6 +175,15 @@ __m512i _mm512_set1_epi8(char v) { return each8({}, {}, [v](int, int) { return v
 __m512i _mm512_set1_epi32(int v) { return each32({}, {}, [v](std::uint32_t, std::uint32_t) { return static_cast<std::uint32_t>(v); }); }
 __m512i _mm512_and_si512(__m512i a, __m512i b) { return each8(a, b, [](int x, int y) { return x & y; }); }
 __m512i _mm512_xor_si512(__m512i a, __m512i b) { return each8(a, b, [](int x, int y) { return x ^ y; }); }
+__m512i _mm512_ternarylogic_epi32(__m512i a, __m512i b, __m512i c, int table) {
+    for (int i = 0; i < 64; ++i) {
+        int byte = 0;
+        for (int bit = 0; bit < 8; ++bit) byte |= (table >> ((a.v[i] >> bit & 1) * 4 + (b.v[i] >> bit & 1) * 2 + (c.v[i] >> bit & 1)) & 1) << bit;
+        a.v[i] = static_cast<std::uint8_t>(byte);
+    }
+    return a;
+}
+__m512i _mm512_permutexvar_epi8(__m512i index, __m512i table) { return each8(index, index, [&](int i, int) { return table.v[i % 64]; }); }
 __m512i _mm512_or_si512(__m512i a, __m512i b) { return each8(a, b, [](int x, int y) { return x | y; }); }
 __m512i _mm512_alignr_epi32(__m512i high, __m512i low, int n) {  // the pair, shifted right by n words
     const U32 h(high), l(low);

@@ -1,0 +1,16 @@
+// The avx512vbmi row of kernels: vocabulary x operations.
+#include "cpu/kernels.hpp"
+
+#include "cpu/isa/avx512vbmi.hpp"
+
+namespace turboquant::cpu {
+
+#include "cpu/ops/encode.inl"
+#include "cpu/ops/unpack.inl"
+#include "cpu/ops/attend.inl"
+
+extern const Kernels kKernels_avx512vbmi;
+const Kernels kKernels_avx512vbmi = {"avx512vbmi",           encode,       rotate,    unrotate,     decode_tile, halves_to_floats,
+                          floats_to_halves, pack_rows,    packed_words, attend,       attend_scratch_bytes};
+
+}  // namespace turboquant::cpu
