@@ -1,0 +1,363 @@
+// A warp's work on one page of 64 tokens of one KV head, for 4, 8 or 16 query rows: scores, softmax, weighted values, all straight
+// from the codes (core/page.hpp). Queries and weights are 16-bit integers kept as two bytes, products run on int8 matrix units:
+//   query   q = unit * (256 hi + lo), hi and lo signed bytes
+//   weight  w = 2^score * value scale = unit * (256 hi + lo), unsigned bytes, relative to the page's largest w of the row
+// With 4 rows the 8 columns of a matrix operand hold hi and lo of each; with more, hi and lo are operands of their own.
+//
+// m is a reference for the sums, not a maximum: it is raised only when a page exceeds it by 2^40, which the range of a float allows.
+#pragma once
+
+#include "cuda/device/lookup.cuh"
+#include "cuda/device/rotation.cuh"
+
+namespace turboquant::device {
+
+inline constexpr float kFullWeight = 65024.0f;
+inline constexpr float kNothing = -1e30f;  // m of a row that has seen no token
+
+template <int kKeyBits, int kValueBits, int kRowsWanted, int kHeadDim>
+struct PageMath {
+    static constexpr int kRows = kRowsWanted, D = RotationShape<kHeadDim>::kPadded;
+    static constexpr bool kFew = kRows == 4;
+    static constexpr int kTiles = kFew ? 1 : kRows / 8;      // operands of 8 columns
+    static constexpr int kColumns = kFew ? 1 : 2 * kTiles;   // rows that a lane holds results of
+    static constexpr int kParts = kTiles * (kFew ? 1 : 2);   // hi and lo
+    static constexpr int kSteps = D / 32, kOut = D / 8;
+    static constexpr int kMTiles = 4;                        // of 16 tokens
+    // Key groups are decoded for so many m-tiles at once that they are whole groups.
+    static constexpr int kTogether = D % 64 == 0 ? 1 : 2, kGroups = D * kTogether / 64;
+    using KeyLookup = ScalarLookup<kKeyBits>;
+    using ValueLookup = ScalarLookup<kValueBits>;
+
+    std::uint32_t query[kParts][kSteps][2];  // tile T: [2T] hi, [2T+1] lo; few: columns 2h and 2h+1 are hi and lo of row h
+    float unit[kColumns];                    // of a row's integer scores, in log2 units of the softmax
+    float reference_unit[kColumns];          // the same for q . reference
+    float m[kColumns], l[kColumns], weight_unit[kColumns];
+    float out[kOut][kColumns];               // rotated space: dims (d/8) g + i
+    KeyLookup keys;
+    ValueLookup values;
+
+    static TQ_DEV int row_of_column(int n, int t) { return kFew ? t : 8 * (n / 2) + 2 * t + n % 2; }
+    static TQ_DEV int row_of_lane(int tile, int g) { return kFew ? g >> 1 : 8 * tile + g; }
+
+    TQ_DEV void init() { keys.init(); values.init(); }
+    TQ_DEV void reset() {
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) {
+            m[n] = kNothing;
+            l[n] = 0;
+            TQ_UNROLL
+            for (int i = 0; i < kOut; ++i) out[i][n] = 0;
+        }
+    }
+
+    // x: the d/4 dims from (d/4) t on of row row_of_lane(tile, g), not rotated. half(i, word): keeps this lane's word i of the row in
+    // binary16, times a power of two, for reference(); lane's own. scale: softmax scale times log2(e); norm: of the rotation.
+    template <class Keep>
+    TQ_DEV void load_query(float* x, int tile, float scale, float norm, const std::uint32_t* sign, const std::uint32_t* paley, Keep&& half) {
+        constexpr int kNum = D / 4;
+        const int g = lane_id() >> 2, t = lane_id() & 3;
+        float largest = 1e-18f;
+        TQ_UNROLL
+        for (int i = 0; i < kNum; ++i) largest = fmaxf(largest, fabsf(x[i]));
+        largest = fmaxf(largest, exchange(largest, 1));
+        largest = fmaxf(largest, exchange(largest, 2));
+        const std::uint32_t exponent = as_bits(largest) >> 23 & 255;         // the largest becomes 2^6 .. 2^7
+        const float to_half = as_float((260u - (exponent > 200 ? 200u : exponent)) << 23);
+        TQ_UNROLL
+        for (int i = 0; i < kNum / 2; ++i) half(i, pack_halves(x[2 * i] * to_half, x[2 * i + 1] * to_half));
+        const float back = scale / to_half;
+
+        rotate_quads<kHeadDim>(x, sign, paley);
+        largest = 1e-18f;
+        TQ_UNROLL
+        for (int i = 0; i < kNum; ++i) largest = fmaxf(largest, fabsf(x[i]));
+        largest = fmaxf(largest, exchange(largest, 1));
+        largest = fmaxf(largest, exchange(largest, 2));
+        const float inverse = 32512.0f * reciprocal_fast(largest), mine = largest * (1.0f / 32512.0f) * norm * scale;
+        TQ_UNROLL
+        for (int j = 0; j < 2 * kSteps; ++j) {
+            std::uint32_t y[4];  // low 16 bits: the integer + 128
+            TQ_UNROLL
+            for (int b = 0; b < 4; ++b) y[b] = as_bits(fmaf(x[4 * j + b], inverse, kMagic + 128.0f));
+            const std::uint32_t p = permute_bytes(y[0], y[1], 0x5140), r = permute_bytes(y[2], y[3], 0x5140);
+            const std::uint32_t hi = permute_bytes(p, r, 0x7632), lo = permute_bytes(p, r, 0x5410) ^ 0x80808080u;
+            if constexpr (kFew) {
+                query[0][j >> 1][j & 1] = g & 1 ? lo : hi;
+            } else {
+                query[2 * tile % kParts][j >> 1][j & 1] = hi;
+                query[(2 * tile + 1) % kParts][j >> 1][j & 1] = lo;
+            }
+        }
+        if constexpr (kFew) {
+            unit[0] = from_lane(mine, 8 * t);
+            reference_unit[0] = from_lane(back, 8 * t);
+        } else {
+            TQ_UNROLL
+            for (int e = 0; e < 2; ++e) {
+                unit[(2 * tile + e) % kColumns] = from_lane(mine, 8 * t + 4 * e);
+                reference_unit[(2 * tile + e) % kColumns] = from_lane(back, 8 * t + 4 * e);
+            }
+        }
+    }
+
+    // bias[n] = q . reference in log2 units. reference(i): word i of the d/8 words (two binary16 each) from dim (d/4) t on.
+    // half(tile, i): what load_query was given to keep.
+    template <class Reference, class Half>
+    TQ_DEV void score_reference(Reference&& reference, Half&& half, float* bias) const {
+        float c[kTiles][4];
+        TQ_UNROLL
+        for (int tile = 0; tile < kTiles; ++tile) c[tile][0] = c[tile][1] = c[tile][2] = c[tile][3] = 0;
+        TQ_UNROLL
+        for (int s = 0; s < D / 16; ++s) {
+            const std::uint32_t a0 = reference(2 * s), a1 = reference(2 * s + 1);
+            TQ_UNROLL
+            for (int tile = 0; tile < kTiles; ++tile) {
+                const std::uint32_t b0 = half(tile, 2 * s), b1 = half(tile, 2 * s + 1);
+                mma_half(c[tile], a0, a1, b0, b1);
+            }
+        }
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) bias[n] = c[n / 2][kFew ? 0 : n & 1] * reference_unit[n];
+    }
+
+    // scores[m-tile][half of 8 tokens][column] = sum of query integers times codewords, times the key's scale. Token of (mt, r): 16 mt +
+    // 8 r + g. words(k, w): the kKeyBits words of group k. scales: the lane's eight, as four words.
+    template <class Words>
+    TQ_DEV void score_keys(Words&& words, const std::uint32_t* scales, float (*scores)[2][kColumns]) const {
+        const int start[4] = {kMagicBits, kMagicBits, kMagicBits, kMagicBits};
+        TQ_UNROLL
+        for (int step = 0; step < kMTiles / kTogether; ++step) {
+            std::uint32_t a[kGroups * 8], second[kGroups * 8];
+            TQ_UNROLL
+            for (int k = 0; k < kGroups; ++k) {
+                std::uint32_t w[kKeyBits];
+                words(step * kGroups + k, w);
+                keys.decode(w, a + 8 * k, second + 8 * k);
+            }
+            TQ_UNROLL
+            for (int part = 0; part < kTogether; ++part) {
+                const int mt = step * kTogether + part;
+                const std::uint32_t* own = a + part * 4 * kSteps;
+                const std::uint32_t* own2 = second + part * 4 * kSteps;
+                int c[kParts][4];
+                TQ_UNROLL
+                for (int s = 0; s < kSteps; ++s) {  // register of (half of 8 tokens r, step s, half hh of it): 2 steps r + 2 s + hh
+                    const std::uint32_t left[4] = {own[2 * s], own[2 * kSteps + 2 * s], own[2 * s + 1], own[2 * kSteps + 2 * s + 1]};
+                    TQ_UNROLL
+                    for (int n = 0; n < kParts; ++n) mma_signed(c[n], left, query[n][s][0], query[n][s][1], s ? c[n] : start);
+                    if constexpr (KeyLookup::kTwoParts) {
+                        const std::uint32_t more[4] = {own2[2 * s], own2[2 * kSteps + 2 * s], own2[2 * s + 1], own2[2 * kSteps + 2 * s + 1]};
+                        TQ_UNROLL
+                        for (int n = 0; n < kParts; ++n) mma_signed(c[n], more, query[n][s][0], query[n][s][1], c[n]);
+                    }
+                }
+                const float scale0 = low_half(scales[mt]), scale1 = high_half(scales[mt]);
+                TQ_UNROLL
+                for (int n = 0; n < kColumns; ++n) {
+                    int hi0, hi1, lo0, lo1;
+                    if constexpr (kFew) {
+                        hi0 = c[0][0]; lo0 = c[0][1]; hi1 = c[0][2]; lo1 = c[0][3];
+                    } else {
+                        const int e = n & 1, hi = 2 * (n / 2) % kParts, lo = (2 * (n / 2) + 1) % kParts;
+                        hi0 = c[hi][e]; hi1 = c[hi][2 + e]; lo0 = c[lo][e]; lo1 = c[lo][2 + e];
+                    }
+                    scores[mt][0][n] = fmaf(as_float(static_cast<std::uint32_t>(hi0)) - kMagic, 256.0f, as_float(static_cast<std::uint32_t>(lo0)) - kMagic) * scale0;
+                    scores[mt][1][n] = fmaf(as_float(static_cast<std::uint32_t>(hi1)) - kMagic, 256.0f, as_float(static_cast<std::uint32_t>(lo1)) - kMagic) * scale1;
+                }
+            }
+        }
+    }
+
+    // Soft cap: scores become cap * tanh(score / cap); afterwards they are in log2 units, with units of 1 and no bias. cap: in log2 units.
+    TQ_DEV void cap_scores(float (*scores)[2][kColumns], float* bias, float* units, float cap) const {
+        const float inverse = 2.0f * kLog2E / cap;
+        TQ_UNROLL
+        for (int mt = 0; mt < kMTiles; ++mt) {
+            TQ_UNROLL
+            for (int r = 0; r < 2; ++r) {
+                TQ_UNROLL
+                for (int n = 0; n < kColumns; ++n) {
+                    const float x = fmaf(scores[mt][r][n], units[n], bias[n]);
+                    scores[mt][r][n] = cap * (1.0f - 2.0f * reciprocal_fast(exp2_fast(x * inverse) + 1.0f));
+                }
+            }
+        }
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) { bias[n] = 0; units[n] = 1; }
+    }
+
+    // Hides tokens: column n sees those in [first[n], last[n]], counted from the page's first. Value scales of tokens that no column of
+    // the warp sees ([any_first, any_last]) become zero: unused slots may hold anything.
+    TQ_DEV void hide(float (*scores)[2][kColumns], std::uint32_t* value_scales, const int* first, const int* last, int any_first, int any_last) const {
+        const int g = lane_id() >> 2;
+        TQ_UNROLL
+        for (int mt = 0; mt < kMTiles; ++mt) {
+            TQ_UNROLL
+            for (int r = 0; r < 2; ++r) {
+                const int token = 16 * mt + 8 * r + g;
+                TQ_UNROLL
+                for (int n = 0; n < kColumns; ++n) {
+                    if (token < first[n] || token > last[n]) scores[mt][r][n] = as_float(0xff800000u);
+                }
+                if (token < any_first || token > any_last) value_scales[mt] &= r ? 0x0000ffffu : 0xffff0000u;
+            }
+        }
+    }
+
+    // A visible value whose scale is NaN makes its rows NaN: the weights, being integers, would lose it.
+    TQ_DEV void poison(float (*scores)[2][kColumns], const std::uint32_t* value_scales) const {
+        TQ_UNROLL
+        for (int mt = 0; mt < kMTiles; ++mt) {
+            TQ_UNROLL
+            for (int r = 0; r < 2; ++r) {
+                const float v = r ? high_half(value_scales[mt]) : low_half(value_scales[mt]);
+                if (v == v) continue;
+                TQ_UNROLL
+                for (int n = 0; n < kColumns; ++n) {
+                    if (scores[mt][r][n] != as_float(0xff800000u)) scores[mt][r][n] = v;
+                }
+            }
+        }
+    }
+
+    // Weights of the page as operands packed[part][m-tile] for add_values; raises l. units and bias: of the scores, log2.
+    TQ_DEV void soften(float (*scores)[2][kColumns], const std::uint32_t* value_scales, const float* units, const float* bias, std::uint32_t (*packed)[kMTiles]) {
+        const int odd = lane_id() >> 2 & 1;
+        float top[kColumns] = {}, gain[kColumns], sum[kColumns], shift[kColumns], all = 0;
+        TQ_UNROLL
+        for (int mt = 0; mt < kMTiles; ++mt) {
+            const float v0 = low_half(value_scales[mt]), v1 = high_half(value_scales[mt]);
+            const float log0 = log2_fast(fmaxf(v0, 1.5e-8f)), log1 = log2_fast(fmaxf(v1, 1.5e-8f));
+            all += v0 + v1;
+            TQ_UNROLL
+            for (int n = 0; n < kColumns; ++n) {
+                const float x = fmaxf(fmaf(scores[mt][0][n], units[n], log0), fmaf(scores[mt][1][n], units[n], log1));
+                top[n] = mt ? fmaxf(top[n], x) : x;
+            }
+        }
+        TQ_UNROLL
+        for (int o = 4; o < 32; o *= 2) {
+            TQ_UNROLL
+            for (int n = 0; n < kColumns; ++n) top[n] = fmaxf(top[n], exchange(top[n], o));
+        }
+        bool rare = all != all;
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) {
+            top[n] += bias[n];
+            rare |= top[n] > m[n] + 40.0f;
+        }
+        if (any_lane(rare)) {
+            if (all != all) poison(scores, value_scales);
+            TQ_UNROLL
+            for (int n = 0; n < kColumns; ++n) {
+                const float higher = fmaxf(m[n], top[n]), factor = exp2_fast(m[n] - higher);
+                m[n] = higher;
+                l[n] *= factor;
+                TQ_UNROLL
+                for (int i = 0; i < kOut; ++i) out[i][n] *= factor;
+            }
+        }
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) {
+            gain[n] = kFullWeight * exp2_fast(fminf(m[n] - top[n], 100.0f));
+            weight_unit[n] = exp2_fast(top[n] - m[n]) * (1.0f / kFullWeight);
+            shift[n] = bias[n] - m[n];
+            sum[n] = 0;
+        }
+        std::uint32_t both[kMTiles];
+        TQ_UNROLL
+        for (int mt = 0; mt < kMTiles; ++mt) {
+            const float v0 = fmaxf(low_half(value_scales[mt]), 0.0f), v1 = fmaxf(high_half(value_scales[mt]), 0.0f);
+            std::uint32_t p[2][kColumns];
+            TQ_UNROLL
+            for (int n = 0; n < kColumns; ++n) {
+                const float e0 = exp2_fast(fmaf(scores[mt][0][n], units[n], shift[n])), e1 = exp2_fast(fmaf(scores[mt][1][n], units[n], shift[n]));
+                sum[n] += e0;
+                sum[n] += e1;
+                p[0][n] = as_bits(fmaf(e0, v0 * gain[n], 8388608.0f));  // low 16 bits: the rounded weight
+                p[1][n] = as_bits(fmaf(e1, v1 * gain[n], 8388608.0f));
+            }
+            if constexpr (kFew) {
+                both[mt] = transpose8(permute_bytes(p[0][0], p[1][0], 0x5410));
+            } else {
+                TQ_UNROLL
+                for (int tile = 0; tile < kTiles; ++tile) {
+                    const int c0 = 2 * tile % kColumns, c1 = (2 * tile + 1) % kColumns;
+                    const std::uint32_t y0 = transpose8(permute_bytes(p[0][c0], p[0][c1], 0x5410)), y1 = transpose8(permute_bytes(p[1][c0], p[1][c1], 0x5410));
+                    packed[2 * tile % kParts][mt] = permute_bytes(y0, y1, 0x7531);
+                    packed[(2 * tile + 1) % kParts][mt] = permute_bytes(y0, y1, 0x6420);
+                }
+            }
+        }
+        if constexpr (kFew) {  // column 2h has tokens 0..7 of row h, column 2h+1 tokens 8..15: exchanged so that they have hi and lo
+            const std::uint32_t keep = odd ? 0x6420u : 0x7531u, send = odd ? 0x7531u : 0x6420u, first = odd ? 0x1054u : 0x5410u, then = odd ? 0x3276u : 0x7632u;
+            TQ_UNROLL
+            for (int mt = 0; mt < kMTiles; mt += 2) {
+                const std::uint32_t kept = permute_bytes(both[mt], both[mt + 1], keep), got = exchange(permute_bytes(both[mt], both[mt + 1], send), 4);
+                packed[0][mt] = permute_bytes(kept, got, first);
+                packed[0][mt + 1] = permute_bytes(kept, got, then);
+            }
+        }
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) l[n] += sum[n];
+    }
+
+    // words(s, j, w): the kValueBits words of group (s, j).
+    template <class Words>
+    TQ_DEV void add_values(Words&& words, const std::uint32_t (*packed)[kMTiles]) {
+        const int start[4] = {kMagicBits, kMagicBits, kMagicBits, kMagicBits};
+        TQ_UNROLL
+        for (int j = 0; j < D / 32; ++j) {
+            std::uint32_t r[2][8], second[2][8];
+            TQ_UNROLL
+            for (int s = 0; s < 2; ++s) {
+                std::uint32_t w[kValueBits];
+                words(s, j, w);
+                values.decode(w, r[s], second[s]);
+            }
+            TQ_UNROLL
+            for (int e = 0; e < 2; ++e) {
+                int c[kParts][4];
+                TQ_UNROLL
+                for (int s = 0; s < 2; ++s) {
+                    const std::uint32_t left[4] = {r[s][2 * e], r[s][2 * e + 1], r[s][4 + 2 * e], r[s][4 + 2 * e + 1]};
+                    TQ_UNROLL
+                    for (int n = 0; n < kParts; ++n) mma_unsigned(c[n], left, packed[n][2 * s], packed[n][2 * s + 1], s ? c[n] : start);
+                    if constexpr (ValueLookup::kTwoParts) {
+                        const std::uint32_t more[4] = {second[s][2 * e], second[s][2 * e + 1], second[s][4 + 2 * e], second[s][4 + 2 * e + 1]};
+                        TQ_UNROLL
+                        for (int n = 0; n < kParts; ++n) mma_unsigned(c[n], more, packed[n][2 * s], packed[n][2 * s + 1], c[n]);
+                    }
+                }
+                // 256 hi + lo: the addition rounds to a multiple of 256, one 65536th of full weight times a codeword; the rest is exact.
+                TQ_UNROLL
+                for (int row = 0; row < 2; ++row) {
+                    TQ_UNROLL
+                    for (int n = 0; n < kColumns; ++n) {
+                        int hi, lo;
+                        if constexpr (kFew) {
+                            hi = c[0][2 * row]; lo = c[0][2 * row + 1];
+                        } else {
+                            hi = c[2 * (n / 2) % kParts][2 * row + (n & 1)]; lo = c[(2 * (n / 2) + 1) % kParts][2 * row + (n & 1)];
+                        }
+                        float& o = out[4 * j + 2 * e + row][n];
+                        o = fmaf(weight_unit[n], fmaf(as_float(static_cast<std::uint32_t>(hi)), 256.0f, as_float(static_cast<std::uint32_t>(lo)) - 257.0f * kMagic), o);
+                    }
+                }
+            }
+        }
+    }
+
+    // l becomes the sum over the eight lanes that share a row.
+    TQ_DEV void finish() {
+        TQ_UNROLL
+        for (int n = 0; n < kColumns; ++n) {
+            l[n] += exchange(l[n], 4);
+            l[n] += exchange(l[n], 8);
+            l[n] += exchange(l[n], 16);
+        }
+    }
+};
+
+}  // namespace turboquant::device

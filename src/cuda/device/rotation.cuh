@@ -1,0 +1,146 @@
+// The Hadamard rotation (docs/format.md, section 3) in a warp, in two ways of owning a vector:
+//   strided  the whole warp has one vector, lane l the numbers l, l + 32, ...: bit for bit as core/rotation.cpp
+//   quads    four lanes have one vector, lane t the d/4 numbers from (d/4) t on: for queries, whose order of additions is free
+// Neither multiplies by 1 / sqrt(head_dim).
+#pragma once
+
+#include "cuda/device/warp.cuh"
+
+namespace turboquant::device {
+
+// What the rotation of one head_dim is made of; d is head_dim rounded up to a multiple of 32.
+template <int kHeadDim>
+struct RotationShape {
+    static constexpr int kPadded = (kHeadDim + 31) / 32 * 32;
+    static constexpr int kPower = kHeadDim & -kHeadDim;
+    static constexpr int kBase = kHeadDim == kPower ? 1 : 4 * (kHeadDim / kPower);
+    static constexpr int kRun = kHeadDim / kBase;
+};
+
+TQ_DEV float with_sign(float x, std::uint32_t minus) { return as_float(as_bits(x) ^ (minus << 31)); }
+
+// x[k] is number lane + 32 k of the vector; numbers beyond head_dim must be zero and stay so. paley: as PaleyBits::row, of the matrix
+// or, for the inverse, of its transpose.
+template <int kHeadDim>
+TQ_DEV void butterflies_strided(float* x) {
+    using Shape = RotationShape<kHeadDim>;
+    constexpr int kNum = Shape::kPadded / 32;
+    const int lane = lane_id();
+    TQ_UNROLL
+    for (int h = Shape::kRun / 2; h >= 32; h /= 2) {
+        TQ_UNROLL
+        for (int k = 0; k < kNum; ++k) {
+            if (k & (h / 32)) continue;
+            const float u = x[k], v = x[k + h / 32];
+            x[k] = u + v;
+            x[k + h / 32] = u - v;
+        }
+    }
+    TQ_UNROLL
+    for (int h = Shape::kRun / 2 < 16 ? Shape::kRun / 2 : 16; h >= 1; h /= 2) {
+        TQ_UNROLL
+        for (int k = 0; k < kNum; ++k) {
+            const float other = exchange(x[k], h);
+            x[k] = lane & h ? other - x[k] : x[k] + other;
+        }
+    }
+}
+
+template <int kHeadDim>
+TQ_DEV void paley_strided(float* x, const std::uint32_t* paley) {
+    using Shape = RotationShape<kHeadDim>;
+    constexpr int kNum = Shape::kPadded / 32, kRun = Shape::kRun, kBase = Shape::kBase;
+    const int lane = lane_id(), b = lane % kRun;
+    float y[kNum];
+    std::uint32_t row[kNum];
+    TQ_UNROLL
+    for (int k = 0; k < kNum; ++k) {
+        const int i = (lane + 32 * k) / kRun;
+        row[k] = i < kBase ? paley[i] : 0;
+    }
+    TQ_UNROLL
+    for (int a = 0; a < kBase; ++a) {
+        const float v = from_lane(x[a * kRun / 32], a * kRun % 32 + b);
+        TQ_UNROLL
+        for (int k = 0; k < kNum; ++k) {
+            const float term = with_sign(v, row[k] >> a & 1);
+            y[k] = a == 0 ? term : y[k] + term;
+        }
+    }
+    TQ_UNROLL
+    for (int k = 0; k < kNum; ++k) x[k] = lane + 32 * k < kHeadDim ? y[k] : 0.0f;
+}
+
+// sign: bit j of the stream is bit j % 32 of word j / 32.
+template <int kHeadDim>
+TQ_DEV void rotate_strided(float* x, const std::uint32_t* sign, const std::uint32_t* paley) {
+    TQ_UNROLL
+    for (int k = 0; k < RotationShape<kHeadDim>::kPadded / 32; ++k) x[k] = with_sign(x[k], sign[k] >> lane_id() & 1);
+    butterflies_strided<kHeadDim>(x);
+    if constexpr (RotationShape<kHeadDim>::kBase > 1) paley_strided<kHeadDim>(x, paley);
+}
+
+template <int kHeadDim>
+TQ_DEV void unrotate_strided(float* x, const std::uint32_t* sign, const std::uint32_t* paley_transposed) {
+    butterflies_strided<kHeadDim>(x);
+    if constexpr (RotationShape<kHeadDim>::kBase > 1) paley_strided<kHeadDim>(x, paley_transposed);
+    TQ_UNROLL
+    for (int k = 0; k < RotationShape<kHeadDim>::kPadded / 32; ++k) x[k] = with_sign(x[k], sign[k] >> lane_id() & 1);
+}
+
+// x[i] is number (d/4) t + i; numbers beyond head_dim are zero. sign: 10 words, the last two zero.
+template <int kHeadDim>
+TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_t* paley) {
+    using Shape = RotationShape<kHeadDim>;
+    constexpr int kNum = Shape::kPadded / 4, kRun = Shape::kRun, kBase = Shape::kBase;
+    const int t = lane_id() & 3, first = kNum * t;
+    const std::uint64_t window = (static_cast<std::uint64_t>(sign[first / 32 + 1]) << 32 | sign[first / 32]) >> (first % 32);
+    TQ_UNROLL
+    for (int i = 0; i < kNum; ++i) x[i] = with_sign(x[i], static_cast<std::uint32_t>(window >> i) & 1);
+    TQ_UNROLL
+    for (int h = 1; h < (kRun < kNum ? kRun : kNum); h *= 2) {
+        TQ_UNROLL
+        for (int i = 0; i < kNum; ++i) {
+            if (i & h) continue;
+            const float u = x[i], v = x[i + h];
+            x[i] = u + v;
+            x[i + h] = u - v;
+        }
+    }
+    if constexpr (kBase == 1) {
+        TQ_UNROLL
+        for (int o = 1; o < 4; o *= 2) {
+            TQ_UNROLL
+            for (int i = 0; i < kNum; ++i) {
+                const float other = exchange(x[i], o);
+                x[i] = t & o ? other - x[i] : x[i] + other;
+            }
+        }
+    } else {
+        // A lane has whole runs: entry (i, b) of the vector is number (i - kRuns t) kRun + b of lane t = i / kRuns.
+        constexpr int kRuns = kNum / kRun;
+        float y[kNum];
+        std::uint32_t row[kRuns];
+        TQ_UNROLL
+        for (int i = 0; i < kNum; ++i) y[i] = 0;
+        TQ_UNROLL
+        for (int i = 0; i < kRuns; ++i) row[i] = kRuns * t + i < kBase ? paley[kRuns * t + i] : 0;
+        TQ_UNROLL
+        for (int o = 0; o < 4; ++o) {
+            const int from = kRuns * (t ^ o);
+            TQ_UNROLL
+            for (int a = 0; a < kRuns; ++a) {
+                TQ_UNROLL
+                for (int b = 0; b < kRun; ++b) {
+                    const float v = o ? exchange(x[a * kRun + b], o) : x[a * kRun + b];
+                    TQ_UNROLL
+                    for (int i = 0; i < kRuns; ++i) y[i * kRun + b] += with_sign(v, row[i] >> (from + a) & 1);
+                }
+            }
+        }
+        TQ_UNROLL
+        for (int i = 0; i < kNum; ++i) x[i] = kRuns * t + i / kRun < kBase ? y[i] : 0.0f;
+    }
+}
+
+}  // namespace turboquant::device
