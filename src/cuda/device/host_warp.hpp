@@ -91,11 +91,20 @@ inline bool any_lane(bool p) {
     }
     return false;
 }
+inline int sum_lanes(int v) {
+    const std::uint32_t mine = static_cast<std::uint32_t>(v);
+    const Meeting all = meet(&mine, 1);
+    int sum = 0;
+    for (int i = 0; i < 32; ++i) sum += static_cast<int>(all[i][0]);
+    return sum;
+}
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float log2_fast(float x) { return std::log2(x); }
 inline float reciprocal_fast(float x) { return 1.0f / x; }
 
+inline float round_even(float x) { return std::nearbyint(x); }
+inline float sqrtf(float x) { return std::sqrt(x); }
 inline float fabsf(float x) { return std::fabs(x); }
 inline float fmaf(float a, float b, float c) { return std::fma(a, b, c); }
 inline float fmaxf(float a, float b) { return std::fmax(a, b); }

@@ -13,7 +13,6 @@
 namespace turboquant::device {
 
 inline constexpr float kFullWeight = 65024.0f;
-inline constexpr float kNothing = -1e30f;  // m of a row that has seen no token
 
 template <int kKeyBits, int kValueBits, int kRowsWanted, int kHeadDim>
 struct PageMath {

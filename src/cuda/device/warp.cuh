@@ -50,6 +50,7 @@ TQ_DEV float exchange(float v, int mask) { return __shfl_xor_sync(~0u, v, mask);
 TQ_DEV std::uint32_t from_lane(std::uint32_t v, int lane) { return __shfl_sync(~0u, v, lane); }
 TQ_DEV float from_lane(float v, int lane) { return __shfl_sync(~0u, v, lane); }
 TQ_DEV bool any_lane(bool p) { return __any_sync(~0u, p); }
+TQ_DEV int sum_lanes(int v) { return __reduce_add_sync(~0u, v); }
 
 // Approximations: for attention, never for encoding.
 TQ_DEV float exp2_fast(float x) { float y; asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }
@@ -60,6 +61,7 @@ TQ_DEV float as_float(std::uint32_t x) { return __uint_as_float(x); }
 TQ_DEV std::uint32_t as_bits(float x) { return __float_as_uint(x); }
 TQ_DEV float low_half(std::uint32_t x) { return __low2float(*reinterpret_cast<__half2*>(&x)); }
 TQ_DEV float high_half(std::uint32_t x) { return __high2float(*reinterpret_cast<__half2*>(&x)); }
+TQ_DEV float round_even(float x) { return rintf(x); }
 TQ_DEV float half_value(std::uint16_t x) { return __half2float(__ushort_as_half(x)); }
 TQ_DEV std::uint16_t half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
 TQ_DEV std::uint32_t pack_halves(float low, float high) {
@@ -79,5 +81,6 @@ namespace turboquant::device {
 inline constexpr float kMagic = 12582912.0f;
 inline constexpr int kMagicBits = 0x4b400000;
 inline constexpr float kLog2E = 1.4426950408889634f;
+inline constexpr float kNothing = -1e30f;  // the reference (m) of a sum that has seen no token
 
 }  // namespace turboquant::device

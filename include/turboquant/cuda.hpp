@@ -1,0 +1,112 @@
+// Attention and encoding on compressed pages in GPU memory (layout mma64, docs/format.md), for inference engines with paged caches.
+//
+// Every verb takes device pointers and a stream and enqueues one kernel: nothing allocates, synchronises, prints or reads device values
+// on the host, and no state is kept beyond the caller's workspace. A captured graph follows lengths, tables and mappings that change
+// between replays. What is refused is refused before anything is enqueued, with a message that names the argument.
+//
+// A page holds 64 tokens. Its blob of one KV head lies at pages + page * page_stride + head * head_stride.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "turboquant/status.hpp"
+
+namespace turboquant::cuda {
+
+inline constexpr int kTokensPerPage = 64;
+
+enum class Number : std::int32_t { bf16 = 0, fp16 = 1, fp32 = 2 };
+
+// How a page is coded: the part of a Spec that pages have. Pages hold codes from the first moment: no tail, no exact first tokens, no
+// balance and no kept keys.
+struct PageSpec {
+    int head_dim = 128;                       // 64, 80, 96, 112, 128, 192 or 256
+    int key_bits = 4, value_bits = 4;         // 2, 3, 4 or 8
+    std::uint64_t seed = 0x54515f76315f0001;  // of the sign streams; the rotation is the Hadamard one
+    bool centred_keys = true;                 // code the difference from the page's key reference
+    bool gain_search = true;
+    bool trellis_codes = false;               // true is refused so far for 2 to 4 bits
+};
+
+Status validate(const PageSpec& spec);
+
+// Bytes of a blob of one (page, KV head), a multiple of 128. spec must be valid.
+std::size_t blob_bytes(const PageSpec& spec);
+
+struct PagedCache {
+    PageSpec spec;
+    int kv_heads = 0;
+    void* pages = nullptr;                    // device, aligned to 128 bytes
+    std::int64_t page_stride = 0;             // bytes, multiples of 128
+    std::int64_t head_stride = 0;
+};
+
+// What must precede the kernel in the stream. With programmatic dependent launch it may start while the kernel before it is still running.
+enum class Start : std::int32_t {
+    after = 0,                // ordinary stream order
+    overlapped = 1,           // programmatic dependent launch; everything is read after the kernel before is complete
+    overlapped_tables = 2,    // as overlapped, but lengths, block table and query_start are known to be ready, and the kernel before writes
+                              // no page but those that hold the queries' own tokens: an append
+};
+
+// Attention of 1 to 16 query positions per sequence, causal among themselves: the last query stands at the sequence's last token.
+// Query heads h * group .. h * group + group - 1 share KV head h.
+struct AttendArgs {
+    int batch = 0;                            // sequences, at most 1024
+    int query_heads = 0;                      // kv_heads * group, group 1 to 16
+    int num_queries = 1;                      // positions per sequence, the most of any with query_start
+    const void* query = nullptr;              // [tokens][query_heads][head_dim], bf16 or fp16, aligned to 16 bytes, not rotated
+    Number query_number = Number::bf16;
+    std::int64_t query_token_stride = 0, query_head_stride = 0;    // in numbers, multiples of 8; head_dim lies side by side
+    void* output = nullptr;                   // the same shape; never aliases query
+    Number output_number = Number::bf16;
+    std::int64_t output_token_stride = 0, output_head_stride = 0;  // in numbers
+    float* log_sum = nullptr;                 // optional: [tokens][query_heads], natural logarithm of the softmax denominator
+    const std::int32_t* lengths = nullptr;    // [batch] tokens per sequence, the queries' own included; 0: empty, its outputs are zero
+    const std::int32_t* block_table = nullptr;  // [batch][table_stride] page numbers
+    int table_stride = 0;
+    const std::int32_t* query_start = nullptr;  // optional: [batch + 1], first token of each sequence in query and output; else b * num_queries
+    const float* sinks = nullptr;             // optional: [query_heads], a logit that takes weight and has no value
+    float scale = 0;                          // of q . k; positive
+    float softcap = 0;                        // 0: none; else scores become softcap * tanh(score / softcap)
+    int window = 0;                           // 0: none; else a query sees itself and the window - 1 tokens before it
+    Start start = Start::after;
+    void* workspace = nullptr;                // device, 256-byte aligned; its first bytes (see attend_workspace) zero before the first use
+    std::size_t workspace_bytes = 0;
+};
+
+// The workspace that attend() needs on the current device for sequences of any length and number. `zeroed`: how many of its first bytes must
+// be zero before the first use; attend() leaves them zero. One workspace serves one stream at a time.
+struct Workspace {
+    std::size_t bytes = 0, zeroed = 0;
+};
+Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query_heads, int num_queries);
+
+Status attend(const PagedCache& cache, const AttendArgs& args, void* stream);
+
+// Codes new keys and values into their slots. Every number is converted to binary16 first, as everywhere in the library. Codes and scales
+// are those of the CPU, bit for bit.
+//
+// Reference of a page: rows of one page that stand next to each other in the mapping, with slots ascending by one, are a run. A run that
+// begins with the page's first slot gives the page its reference: the mean of its rows if there are at least 16 or if the sequence has
+// no page before, else the reference of the page before. Rows of other runs are coded against the reference that the page has.
+struct AppendArgs {
+    int tokens = 0;
+    const void* keys = nullptr;               // [tokens][kv_heads][head_dim]
+    const void* values = nullptr;
+    Number number = Number::bf16;             // bf16, fp16 or fp32
+    std::int64_t key_token_stride = 0, key_head_stride = 0, value_token_stride = 0, value_head_stride = 0;  // in numbers
+    const std::int64_t* slots = nullptr;      // [tokens]: page * 64 + place in the page; negative: skipped
+    // Optional, to find the page before: as in AttendArgs, lengths counting the new tokens. Without them no sequence has one.
+    int batch = 0;
+    const std::int32_t* query_start = nullptr;  // [batch + 1]
+    const std::int32_t* lengths = nullptr;      // [batch]
+    const std::int32_t* block_table = nullptr;
+    int table_stride = 0;
+    Start start = Start::after;               // after or overlapped
+};
+
+Status append(const PagedCache& cache, const AppendArgs& args, void* stream);
+
+}  // namespace turboquant::cuda

@@ -1,0 +1,31 @@
+// What one launch of the encoding kernel is handed: plain data, trusted. include/turboquant/cuda.hpp says what it means to users.
+#pragma once
+
+#include "cuda/attend/params.hpp"
+#include "cuda/device/encode.cuh"
+
+namespace turboquant::cuda {
+
+struct AppendSide {
+    const void* rows;                    // [tokens][kv_heads][head_dim]
+    std::int64_t token_stride, head_stride;  // in numbers
+    device::EncodeBook book;
+    RotationBits rotation;
+};
+
+struct AppendParams {
+    AppendSide keys, values;
+    std::uint8_t* pool;
+    const std::int64_t* slots;
+    const std::int32_t* query_start;     // null: no sequences given
+    const std::int32_t* lengths;
+    const std::int32_t* block_table;
+    std::uint32_t page_units, head_units;
+    std::int32_t tokens, kv_heads, batch, table_stride;
+    std::int32_t tile;                   // tokens per CTA: 4 .. 64
+    float norm;
+    Number number;
+    std::int32_t centred, early;
+};
+
+}  // namespace turboquant::cuda

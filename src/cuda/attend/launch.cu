@@ -1,0 +1,108 @@
+// attend(): judge the arguments, find the kernel, fill its params, launch.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+
+#include "cuda/attend/instance.hpp"
+#include "cuda/attend/policy.hpp"
+#include "cuda/checks.hpp"
+#include "cuda/launch.hpp"
+
+namespace turboquant::cuda {
+
+#define TQ_FAMILY(D, K, V) const AttendInstance* attend_family_##D##_##K##_##V();
+#include "cuda_kernels.inc"
+#undef TQ_FAMILY
+
+namespace {
+
+constexpr struct {
+    int head_dim, key_bits, value_bits;
+    const AttendInstance* (*instances)();
+} kFamilies[] = {
+#define TQ_FAMILY(D, K, V) {D, K, V, &attend_family_##D##_##K##_##V},
+#include "cuda_kernels.inc"
+#undef TQ_FAMILY
+};
+
+Result<const AttendInstance*> find_instance(const PageSpec& spec, int group, int num_queries) {
+    for (const auto& family : kFamilies) {
+        if (family.head_dim != spec.head_dim || family.key_bits != spec.key_bits || family.value_bits != spec.value_bits) continue;
+        const int rows = rows_for(group, num_queries);
+        return family.instances() + (rows == 4 ? 0 : rows == 8 ? 1 : 2);
+    }
+    std::string built;
+    for (const auto& family : kFamilies) {
+        built += (built.empty() ? "" : ", ") + std::to_string(family.head_dim) + ":k" + std::to_string(family.key_bits) + "v" + std::to_string(family.value_bits);
+    }
+    return unsupported("head_dim " + std::to_string(spec.head_dim) + " with k" + std::to_string(spec.key_bits) + "v" + std::to_string(spec.value_bits) +
+                       " is not among the kernels of this build (TQ_CUDA_KERNELS): " + built);
+}
+
+}  // namespace
+
+Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
+    if (Status s = validate(spec); !s.ok()) return s;
+    if (Status s = check_group(kv_heads, query_heads, num_queries); !s.ok()) return s;
+    const auto instance = find_instance(spec, query_heads / kv_heads, num_queries);
+    if (!instance.ok()) return instance.status();
+    const auto processors = num_processors();
+    if (!processors.ok()) return processors.status();
+    return Workspace{instance.value()->workspace_bytes(processors.value()), static_cast<std::size_t>(processors.value()) * 4};
+}
+
+Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
+    if (Status s = check_attend(cache, args); !s.ok()) return s;
+    if (args.batch == 0) return {};
+    const auto found = find_instance(cache.spec, args.query_heads / cache.kv_heads, args.num_queries);
+    if (!found.ok()) return found.status();
+    const AttendInstance& instance = *found.value();
+    const auto processors = num_processors();
+    if (!processors.ok()) return processors.status();
+    const int grid = processors.value();
+    if (args.workspace == nullptr || reinterpret_cast<std::uintptr_t>(args.workspace) % 256 != 0) {
+        return invalid_argument("workspace is null or not aligned to 256 bytes");
+    }
+    if (args.workspace_bytes < instance.workspace_bytes(grid)) {
+        return invalid_argument("workspace_bytes is " + std::to_string(args.workspace_bytes) + "; this call needs " + std::to_string(instance.workspace_bytes(grid)));
+    }
+
+    AttendParams p{};
+    p.query = args.query;
+    p.output = args.output;
+    p.log_sum = args.log_sum;
+    p.pool = static_cast<const std::uint8_t*>(cache.pages);
+    p.block_table = args.block_table;
+    p.lengths = args.lengths;
+    p.query_start = args.query_start;
+    p.sinks = args.sinks;
+    p.query_token_stride = args.query_token_stride;
+    p.query_head_stride = args.query_head_stride;
+    p.output_token_stride = args.output_token_stride;
+    p.output_head_stride = args.output_head_stride;
+    p.page_units = static_cast<std::uint32_t>(cache.page_stride / 128);
+    p.head_units = static_cast<std::uint32_t>(cache.head_stride / 128);
+    p.table_stride = args.table_stride;
+    p.batch = args.batch;
+    p.kv_heads = cache.kv_heads;
+    p.group = args.query_heads / cache.kv_heads;
+    p.num_queries = args.num_queries;
+    p.window = args.window;
+    constexpr float kLog2E = 1.4426950408889634f;
+    p.scale = args.scale * kLog2E;
+    p.cap = args.softcap * kLog2E;
+    p.norm = rotation_norm(cache.spec.head_dim);
+    p.query_number = args.query_number;
+    p.output_number = args.output_number;
+    p.early = static_cast<std::int32_t>(args.start);
+    p.keys = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::key, false);
+    p.values = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::value, true);
+    p.counters = static_cast<unsigned*>(args.workspace);
+    p.partials = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + (static_cast<std::size_t>(grid) * 4 + 255) / 256 * 256);
+    p.scratch = p.partials + 2 * static_cast<std::size_t>(grid) * instance.partial;
+
+    void* arguments[] = {&p};
+    return launch(instance.kernel, grid, instance.warps * 32, instance.shared_bytes(args.batch), args.start != Start::after, arguments, stream);
+}
+
+}  // namespace turboquant::cuda

@@ -1,0 +1,152 @@
+// Who works on what, decided by every CTA for itself from the lengths on the device, so that a captured graph follows them.
+//
+// A unit is one (sequence, KV head, tile of query rows); its items are the pages that its rows may see. All items, units one after
+// another, are cut into one range per CTA. Where all sequences have equally many pages the number of CTAs is chosen so that cuts fall on
+// units; elsewhere a cut that nearly falls on a unit's end is moved there.
+#pragma once
+
+#include <cstdint>
+
+#include "core/page.hpp"
+#include "cuda/attend/params.hpp"
+
+namespace turboquant::cuda {
+
+struct Sequence {              // 16 bytes of shared memory each
+    std::uint32_t base;        // its first item
+    std::int32_t pages;        // per unit
+    std::int32_t length, queries;
+};
+
+struct Unit {
+    int sequence, index;       // index: KV head * tiles + tile
+    std::uint32_t start;       // first item
+    int pages, first_page;     // pages first_page .. first_page + pages - 1 of the sequence
+    int tiles, length, queries;
+
+    __device__ int kv_head() const { return index / tiles; }
+    __device__ int tile() const { return index % tiles; }
+};
+
+struct Plan {
+    const Sequence* sequences; // [batch + 1]; the last one has only a base: the number of items
+    std::uint32_t items, quotient, remainder, grid, tolerance;
+    int batch;
+
+    __device__ int find(std::uint32_t item) const {
+        int low = 0, high = batch;  // base[low] <= item < base[high]
+        while (high - low > 1) {
+            const int middle = (low + high) / 2;
+            if (sequences[middle].base <= item) low = middle; else high = middle;
+        }
+        return low;
+    }
+    // The first item of CTA c.
+    __device__ std::uint32_t cut(std::uint32_t c) const {
+        if (c >= grid) return items;
+        std::uint32_t x = quotient * c + remainder * c / grid;
+        if (tolerance == 0) return x;
+        const Sequence& s = sequences[find(x)];
+        const std::uint32_t pages = s.pages, over = (x - s.base) % pages;
+        if (over <= tolerance) x -= over; else if (pages - over <= tolerance) x += pages - over;
+        return x;
+    }
+    __device__ std::uint32_t owner(std::uint32_t item) const {
+        std::uint32_t c = min(grid - 1, static_cast<std::uint32_t>(static_cast<float>(item) * grid / items));
+        while (cut(c) > item) --c;
+        while (c + 1 < grid && cut(c + 1) <= item) ++c;
+        return c;
+    }
+};
+
+__device__ inline int first_page(int length, int queries, int window) {
+    const int token = window ? length - queries - window + 1 : 0;
+    return token > 0 ? token / kPageTokens : 0;
+}
+
+template <int kRows>
+__device__ Unit unit_at(const Plan& plan, const AttendParams& p, std::uint32_t item) {
+    const int b = plan.find(item);
+    const Sequence s = plan.sequences[b];
+    const int index = (item - s.base) / s.pages, tiles = (s.queries * p.group + kRows - 1) / kRows;
+    return {b, index, s.base + static_cast<std::uint32_t>(index) * s.pages, s.pages, first_page(s.length, s.queries, p.window), tiles, s.length, s.queries};
+}
+
+// All threads of the CTA together. sequences: [batch + 1] in shared memory; scratch: [40] there.
+template <int kRows, int kThreads>
+__device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint32_t* scratch) {
+    constexpr int kWarps = kThreads / 32;
+    const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
+    std::uint32_t items = 0, units = 0;
+    std::uint32_t fewest = ~0u, most = 0;
+    for (int begin = 0; begin < p.batch; begin += kThreads) {
+        const int b = begin + thread;
+        Sequence s{0, 0, 0, 0};
+        std::uint32_t own_units = 0, own = 0;
+        if (b < p.batch) {
+            s.length = max(0, p.lengths[b]);
+            s.queries = p.query_start ? min(p.num_queries, max(0, p.query_start[b + 1] - p.query_start[b])) : p.num_queries;
+            s.queries = min(s.queries, s.length);
+            if (s.queries > 0) {
+                s.pages = (s.length + kPageTokens - 1) / kPageTokens - first_page(s.length, s.queries, p.window);
+                own_units = static_cast<std::uint32_t>(p.kv_heads) * ((s.queries * p.group + kRows - 1) / kRows);
+                own = own_units * s.pages;
+                fewest = min(fewest, static_cast<std::uint32_t>(s.pages));
+                most = max(most, static_cast<std::uint32_t>(s.pages));
+            }
+        }
+        std::uint32_t sum = own;
+        for (int o = 1; o < 32; o *= 2) {
+            const std::uint32_t before = __shfl_up_sync(~0u, sum, o);
+            if (lane >= o) sum += before;
+        }
+        own_units = __reduce_add_sync(~0u, own_units);
+        if (lane == 31) scratch[warp] = sum;
+        if (lane == 0) scratch[kWarps + warp] = own_units;
+        __syncthreads();
+        std::uint32_t before = items;
+        for (int w = 0; w < kWarps; ++w) {
+            if (w < warp) before += scratch[w];
+            items += scratch[w];
+            units += scratch[kWarps + w];
+        }
+        s.base = before + sum - own;
+        if (b < p.batch) sequences[b] = s;
+        __syncthreads();
+    }
+    fewest = __reduce_min_sync(~0u, fewest);
+    most = __reduce_max_sync(~0u, most);
+    if (lane == 0) { scratch[warp] = fewest; scratch[kWarps + warp] = most; }
+    if (thread == 0) {
+        sequences[p.batch] = {items, 0, 0, 0};
+        scratch[2 * kWarps] = 0;
+    }
+    __syncthreads();
+    for (int w = 0; w < kWarps; ++w) {
+        fewest = min(fewest, scratch[w]);
+        most = max(most, scratch[kWarps + w]);
+    }
+    const std::uint32_t all = min(static_cast<std::uint32_t>(gridDim.x), items);
+    std::uint32_t grid = all;
+    bool even = false;
+    if (items > 0 && fewest == most) {  // so many CTAs that units are cut evenly, if that leaves at most 1/16 idle
+        std::uint32_t candidate = 0;
+        if (units <= all) {
+            candidate = all / units * units;
+        } else {
+            for (std::uint32_t c = thread + 1; c <= all; c += kThreads) {
+                if (units % c == 0) candidate = c;
+            }
+            candidate = __reduce_max_sync(~0u, candidate);
+            if (lane == 0) atomicMax(&scratch[2 * kWarps], candidate);
+            __syncthreads();
+            candidate = scratch[2 * kWarps];
+        }
+        even = candidate * 16 >= all * 15;
+        if (even) grid = candidate;
+    }
+    const std::uint32_t quotient = grid ? items / grid : 0;
+    return {sequences, items, quotient, grid ? items - quotient * grid : 0, grid, even ? 0 : quotient / 16, p.batch};
+}
+
+}  // namespace turboquant::cuda

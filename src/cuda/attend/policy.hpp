@@ -1,0 +1,55 @@
+// How the attention kernel is shaped for a problem: rows per unit, warps and ring slots per CTA. Host code, no CUDA: unit-tested.
+// Figures behind the choices: docs/decisions/0013-cuda-attention.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/page.hpp"
+
+namespace turboquant::cuda {
+
+inline constexpr int kMaxQueries = 16, kMaxGroup = 16, kMaxBatch = 1024;
+inline constexpr std::size_t kSharedLimit = 227 * 1024;
+
+// Query rows that a unit has: (positions times heads of the group) of one KV head, in tiles of 4, 8 or 16 rows.
+constexpr int rows_for(int group, int num_queries) {
+    const int rows = group * num_queries;
+    return rows <= 4 ? 4 : rows <= 8 ? 8 : 16;
+}
+
+// One kernel's shape. d: head_dim rounded up to a multiple of 32.
+template <int kKeyBits, int kValueBits, int kRows, int kHeadDim>
+struct AttendShape {
+    static constexpr PageLayout kLayout{kHeadDim, kKeyBits, kValueBits};
+    static constexpr int D = kLayout.keys().padded_dim();
+    static constexpr int kTiles = kRows == 4 ? 1 : kRows / 8;
+    static constexpr std::size_t kKeyPart = kLayout.keys().part_bytes(), kValuePart = kLayout.values().part_bytes();
+    static constexpr std::size_t kSlot = ((kKeyPart > kValuePart ? kKeyPart : kValuePart) + 127) / 128 * 128;
+    static constexpr int kRow = D + 4;                                  // floats of a row of a partial result, in shared memory
+    static constexpr std::size_t kPartialBytes = (static_cast<std::size_t>(kRows) * kRow * 4 + 127) / 128 * 128;
+    static constexpr std::size_t kQueryBytes = static_cast<std::size_t>(kTiles) * D * 16;  // queries in binary16, for the references
+    static constexpr std::size_t ring_bytes(int slots) { return slots * kSlot > kPartialBytes ? slots * kSlot : kPartialBytes; }
+
+    // About 64 KB in flight per SM are enough, and more delays everything else. Few bits leave the loop waiting for instructions: more
+    // warps. Many registers (wide heads, many rows) allow only eight.
+    static constexpr bool kLight = kKeyBits + kValueBits < 8 && D <= 128 && kRows <= 8;
+    static constexpr int kSlots = D == 64 && kRows <= 8 ? 3 : 2;
+    static constexpr int kWanted = kLight || (D == 64 && kRows <= 8) ? 12 : 8;
+    static constexpr std::size_t warp_bytes() { return ring_bytes(kSlots) + kQueryBytes; }
+    static constexpr std::size_t kFixed = 24 * 1024;                    // the plan of kMaxBatch sequences, and static arrays
+    static constexpr int kWarps = kWanted * warp_bytes() + kFixed <= kSharedLimit ? kWanted : static_cast<int>((kSharedLimit - kFixed) / warp_bytes());
+    static_assert(kWarps >= 4);
+
+    static constexpr std::size_t kBarriers = warp_bytes() * kWarps, kPlan = kBarriers + kWarps * 64;
+    static constexpr std::size_t plan_bytes(int batch) { return static_cast<std::size_t>(batch + 1) * 16; }
+    static constexpr std::size_t shared_bytes(int batch) { return kPlan + plan_bytes(batch); }
+    // Floats of what a CTA hands over about one unit: out [rows][d], then {m, l} of each row.
+    static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * (D + 2);
+    static constexpr std::size_t kScratch = static_cast<std::size_t>(kRows) * kRow;
+    static constexpr std::size_t workspace_bytes(int grid) {
+        return (static_cast<std::size_t>(grid) * 4 + 255) / 256 * 256 + 4 * (2 * grid * kPartial + 2 * static_cast<std::size_t>(grid) * kWarps * kScratch);
+    }
+};
+
+}  // namespace turboquant::cuda

@@ -1,0 +1,109 @@
+// A warp's stream of pages: a ring of bulk copies, key part and value part of one page after the other.
+#pragma once
+
+#include "cuda/attend/plan.cuh"
+#include "cuda/attend/policy.hpp"
+#include "cuda/device/bulk_copy.cuh"
+
+namespace turboquant::cuda {
+
+template <class Shape, int kRows>
+struct Ring {
+    const AttendParams& p;
+    const Plan& plan;
+    std::uint32_t begin, end;                // the warp's items
+    std::uint32_t memory, barriers;          // shared addresses
+    std::uint32_t now = 0, next = 0;         // blobs of the next 32 (64) items, one per lane, in units of 128 bytes from the pool
+    bool now_old = false;                    // whether an append of this step leaves the page alone
+    std::uint32_t issued = 0;                // parts issued so far
+    int issue_slot = 0, take_slot = 0;
+    std::uint32_t phase = 0;
+
+    __device__ Ring(const AttendParams& params, const Plan& the_plan, std::uint32_t first, std::uint32_t last, std::uint32_t memory_at, std::uint32_t barriers_at)
+        : p(params), plan(the_plan), begin(first), end(last), memory(memory_at), barriers(barriers_at) {}
+
+    __device__ std::uint32_t blob_of(std::uint32_t item, bool* old = nullptr) const {
+        item = min(item, end - 1);
+        const Unit unit = unit_at<kRows>(plan, p, item);
+        const int page = unit.first_page + static_cast<int>(item - unit.start);
+        if (old) *old = page < (unit.length - unit.queries) / kPageTokens;
+        return static_cast<std::uint32_t>(__ldg(p.block_table + static_cast<std::int64_t>(unit.sequence) * p.table_stride + page)) * p.page_units + unit.kv_head() * p.head_units;
+    }
+    // Before the first issue. Needs at least one item.
+    __device__ void look_up() {
+        const int lane = threadIdx.x & 31;
+        now = blob_of(begin + lane, &now_old);
+        if (begin + 32 < end) next = blob_of(begin + 32 + lane);
+    }
+    // Whether the pages of the first filling may be read before the preceding kernel, an append, is complete.
+    __device__ bool starts_old() const {
+        return (__ballot_sync(~0u, now_old) & ((1u << ((Shape::kSlots + 1) / 2)) - 1)) == (1u << ((Shape::kSlots + 1) / 2)) - 1;
+    }
+    __device__ void init() {
+        if ((threadIdx.x & 31) == 0) {
+            for (int s = 0; s < Shape::kSlots; ++s) device::barrier_init(barriers + 8 * s);
+            device::barrier_fence();
+        }
+        __syncwarp();
+    }
+    __device__ void issue() {
+        const std::uint32_t page = issued >> 1;
+        if ((issued & 63) == 0 && issued) {
+            now = next;
+            if (begin + page + 32 < end) next = blob_of(begin + page + 32 + (threadIdx.x & 31));
+        }
+        const std::uint32_t blob = __shfl_sync(~0u, now, page & 31);
+        if (begin + page < end && (threadIdx.x & 31) == 0) {
+            const bool value = issued & 1;
+            const std::uint8_t* from = p.pool + static_cast<std::uint64_t>(blob) * 128 + (value ? Shape::kKeyPart : 0);
+            const std::uint32_t bytes = value ? Shape::kValuePart : Shape::kKeyPart;
+            device::barrier_expect(barriers + 8 * issue_slot, bytes);
+            device::bulk_copy(memory + issue_slot * static_cast<std::uint32_t>(Shape::kSlot), from, bytes, barriers + 8 * issue_slot);
+        }
+        ++issued;
+        issue_slot = issue_slot + 1 == Shape::kSlots ? 0 : issue_slot + 1;
+    }
+    __device__ void fill() {
+        for (int s = 0; s < Shape::kSlots; ++s) issue();
+    }
+    // Waits for the next part; its shared address.
+    __device__ std::uint32_t take() const {
+        device::barrier_wait(barriers + 8 * take_slot, phase);
+        return memory + take_slot * static_cast<std::uint32_t>(Shape::kSlot);
+    }
+    // The part has been read by all lanes: its slot is filled again.
+    __device__ void release() {
+        __syncwarp();
+        issue();
+        if (++take_slot == Shape::kSlots) { take_slot = 0; phase ^= 1; }
+    }
+};
+
+// Words of one side of a page in shared memory, loaded 16 bytes at a time when the first of them is asked for. Word numbers must be
+// constants after unrolling.
+template <int kWords>
+struct LaneWords {
+    static constexpr int kFull = kWords / 4, kRest = kWords % 4;
+    std::uint32_t at;
+    uint4 block[kFull + (kRest ? 1 : 0)];
+    bool loaded[kFull + (kRest ? 1 : 0)] = {};
+
+    __device__ __forceinline__ explicit LaneWords(std::uint32_t part) : at(part) {}
+    __device__ __forceinline__ std::uint32_t operator()(int i) {
+        const int lane = threadIdx.x & 31;
+        static_assert(kRest % 2 == 0);
+        if (!loaded[i / 4]) {
+            loaded[i / 4] = true;
+            if (i / 4 < kFull) {
+                block[i / 4] = device::load_shared16(at + 512 * (i / 4) + 16 * lane);
+            } else {
+                const uint2 two = device::load_shared8(at + 512 * kFull + 8 * lane);
+                block[i / 4].x = two.x;
+                block[i / 4].y = two.y;
+            }
+        }
+        return device::component(block[i / 4], i % 4);
+    }
+};
+
+}  // namespace turboquant::cuda

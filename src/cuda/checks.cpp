@@ -1,0 +1,108 @@
+#include "cuda/checks.hpp"
+
+#include <cmath>
+
+#include "core/counter_rng.hpp"
+#include "core/paley.hpp"
+#include "cuda/attend/policy.hpp"
+
+namespace turboquant::cuda {
+namespace {
+
+std::string given(const char* name, std::int64_t value) { return std::string(name) + " is " + std::to_string(value); }
+
+Status check_stride(const char* name, std::int64_t value, int multiple, const char* unit) {
+    if (value > 0 && value % multiple == 0) return {};
+    return invalid_argument(given(name, value) + "; it must be a positive multiple of " + std::to_string(multiple) + " " + unit);
+}
+
+Status check_pointer(const char* name, const void* pointer, std::uintptr_t alignment) {
+    if (!pointer) return invalid_argument(std::string(name) + " is null");
+    if (reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0) return {};
+    return invalid_argument(std::string(name) + " is not aligned to " + std::to_string(alignment) + " bytes");
+}
+
+}  // namespace
+
+Status validate(const PageSpec& spec) {
+    const int d = spec.head_dim;
+    if (d != 64 && d != 80 && d != 96 && d != 112 && d != 128 && d != 192 && d != 256) {
+        return invalid_argument(given("head_dim", d) + "; supported on the GPU: 64, 80, 96, 112, 128, 192, 256");
+    }
+    if (!page_has_bits(spec.key_bits)) return invalid_argument(given("key_bits", spec.key_bits) + "; supported on the GPU: 2, 3, 4, 8");
+    if (!page_has_bits(spec.value_bits)) return invalid_argument(given("value_bits", spec.value_bits) + "; supported on the GPU: 2, 3, 4, 8");
+    if (spec.trellis_codes && (spec.key_bits <= 4 || spec.value_bits <= 4)) {
+        return unsupported("trellis_codes is true; on the GPU codes of 2 to 4 bits stand alone so far: set it to false");
+    }
+    return {};
+}
+
+std::size_t blob_bytes(const PageSpec& spec) { return page_layout(spec).blob_bytes(); }
+
+Status check_cache(const PagedCache& cache) {
+    if (Status s = validate(cache.spec); !s.ok()) return s;
+    if (cache.kv_heads < 1 || cache.kv_heads > 1024) return invalid_argument(given("kv_heads", cache.kv_heads) + "; supported: 1 to 1024");
+    if (Status s = check_pointer("pages", cache.pages, 128); !s.ok()) return s;
+    const std::int64_t blob = static_cast<std::int64_t>(blob_bytes(cache.spec));
+    for (const auto& [name, stride] : {std::pair{"page_stride", cache.page_stride}, std::pair{"head_stride", cache.head_stride}}) {
+        if (Status s = check_stride(name, stride, 128, "bytes"); !s.ok()) return s;
+        if (stride < blob) return invalid_argument(given(name, stride) + "; a blob has " + std::to_string(blob) + " bytes");
+        if (stride / 128 > 0xffffffffll) return invalid_argument(given(name, stride) + "; supported: below 2^39");
+    }
+    return {};
+}
+
+Status check_group(int kv_heads, int query_heads, int num_queries) {
+    if (kv_heads < 1 || query_heads < kv_heads || query_heads % kv_heads != 0 || query_heads / kv_heads > kMaxGroup) {
+        return invalid_argument(given("query_heads", query_heads) + "; it must be kv_heads (" + std::to_string(kv_heads) + ") times a group of 1 to 16");
+    }
+    if (num_queries < 1 || num_queries > kMaxQueries) return invalid_argument(given("num_queries", num_queries) + "; supported: 1 to 16");
+    return {};
+}
+
+Status check_attend(const PagedCache& cache, const AttendArgs& args) {
+    if (Status s = check_cache(cache); !s.ok()) return s;
+    if (Status s = check_group(cache.kv_heads, args.query_heads, args.num_queries); !s.ok()) return s;
+    if (args.batch < 0 || args.batch > kMaxBatch) return invalid_argument(given("batch", args.batch) + "; supported: 0 to 1024");
+    if (args.query_number != Number::bf16 && args.query_number != Number::fp16) {
+        return invalid_argument("query_number is neither bf16 nor fp16; supported: these two");
+    }
+    if (args.output_number != Number::bf16 && args.output_number != Number::fp16 && args.output_number != Number::fp32) {
+        return invalid_argument(given("output_number", static_cast<int>(args.output_number)) + "; supported: bf16, fp16, fp32");
+    }
+    if (!(args.scale > 0) || !std::isfinite(args.scale)) return invalid_argument("scale is " + std::to_string(args.scale) + "; it must be positive and finite");
+    if (!(args.softcap >= 0) || !std::isfinite(args.softcap)) return invalid_argument("softcap is " + std::to_string(args.softcap) + "; it must be 0 or positive");
+    if (args.window < 0) return invalid_argument(given("window", args.window) + "; it must be 0 (none) or positive");
+    if (args.start < Start::after || args.start > Start::overlapped_tables) return invalid_argument(given("start", static_cast<int>(args.start)) + "; supported: 0, 1, 2");
+    if (args.batch == 0) return {};
+    if (Status s = check_pointer("query", args.query, 16); !s.ok()) return s;
+    if (Status s = check_pointer("output", args.output, 4); !s.ok()) return s;
+    if (Status s = check_pointer("lengths", args.lengths, 4); !s.ok()) return s;
+    if (Status s = check_pointer("block_table", args.block_table, 4); !s.ok()) return s;
+    if (Status s = check_stride("query_token_stride", args.query_token_stride, 8, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("query_head_stride", args.query_head_stride, 8, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("output_token_stride", args.output_token_stride, 1, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("output_head_stride", args.output_head_stride, 1, "numbers"); !s.ok()) return s;
+    if (args.table_stride < 1) return invalid_argument(given("table_stride", args.table_stride) + "; it must be positive");
+    return {};
+}
+
+RotationBits rotation_bits(int head_dim, std::uint64_t seed, Side side, bool transposed) {
+    RotationBits bits{};
+    for (int w = 0; w < (head_dim + 63) / 64; ++w) {
+        std::uint64_t word = counter_word(seed, static_cast<std::uint64_t>(side), w);
+        if (64 * w + 64 > head_dim) word &= (1ull << (head_dim % 64)) - 1;
+        bits.sign[2 * w] = static_cast<std::uint32_t>(word);
+        bits.sign[2 * w + 1] = static_cast<std::uint32_t>(word >> 32);
+    }
+    const int power = head_dim & -head_dim;
+    const PaleyBits paley = paley_bits(head_dim == power ? 1 : 4 * (head_dim / power));
+    for (int i = 0; i < paley.order; ++i) {
+        for (int a = 0; a < paley.order; ++a) bits.paley[transposed ? a : i] |= (paley.row[i] >> a & 1) << (transposed ? i : a);
+    }
+    return bits;
+}
+
+float rotation_norm(int head_dim) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))); }
+
+}  // namespace turboquant::cuda

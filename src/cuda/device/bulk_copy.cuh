@@ -1,0 +1,52 @@
+// Bulk copies into shared memory that complete on a barrier there, and the loads and stores that ask for something special.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device/warp.cuh"
+
+namespace turboquant::device {
+
+TQ_DEV std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
+
+TQ_DEV void barrier_init(std::uint32_t barrier) { asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier)); }
+TQ_DEV void barrier_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+TQ_DEV void barrier_expect(std::uint32_t barrier, std::uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+TQ_DEV void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
+    asm volatile(
+        "{\n.reg .pred p;\nL_%=:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@!p bra L_%=;\n}" ::"r"(barrier), "r"(parity)
+        : "memory");
+}
+// bytes, source and destination: multiples of 16. The cache is read once: it is the first to leave L2.
+TQ_DEV void bulk_copy(std::uint32_t to, const void* from, std::uint32_t bytes, std::uint32_t barrier) {
+    std::uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from),
+                 "r"(bytes), "r"(barrier), "l"(policy)
+                 : "memory");
+}
+
+// Programmatic dependent launch: lets the next kernel of the stream start, and waits for the one before to be complete.
+TQ_DEV void launch_dependents() { asm volatile("griddepcontrol.launch_dependents;"); }
+TQ_DEV void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+TQ_DEV unsigned add_acquire_release(unsigned* counter) {
+    unsigned before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0,[%1],1;" : "=r"(before) : "l"(counter) : "memory");
+    return before;
+}
+TQ_DEV uint4 load_shared16(std::uint32_t address) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
+    return v;
+}
+TQ_DEV uint2 load_shared8(std::uint32_t address) {
+    uint2 v;
+    asm volatile("ld.shared.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
+    return v;
+}
+TQ_DEV std::uint32_t component(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+}  // namespace turboquant::device

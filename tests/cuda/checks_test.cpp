@@ -1,0 +1,118 @@
+// What the host decides before a kernel is launched: refusals that name the argument, and the shapes of kernels.
+#include "cuda/checks.hpp"
+
+#include <gtest/gtest.h>
+
+#include "core/rotation.hpp"
+#include "cuda/attend/policy.hpp"
+
+namespace turboquant::cuda {
+namespace {
+
+struct Good {
+    alignas(128) char memory[256];
+    PagedCache cache;
+    AttendArgs args;
+    Good() {
+        cache.kv_heads = 2;
+        cache.pages = memory;
+        cache.head_stride = 8704;
+        cache.page_stride = 2 * 8704;
+        args.batch = 3;
+        args.query_heads = 8;
+        args.query = args.output = memory;
+        args.query_token_stride = args.output_token_stride = 8 * 128;
+        args.query_head_stride = args.output_head_stride = 128;
+        args.lengths = args.block_table = reinterpret_cast<const std::int32_t*>(memory);
+        args.table_stride = 16;
+        args.scale = 0.1f;
+    }
+    std::string refusal() const { return check_attend(cache, args).message(); }
+};
+
+TEST(CudaChecks, GoodArgumentsPass) { EXPECT_EQ(Good().refusal(), ""); }
+
+#define EXPECT_REFUSED(change, words)                                              \
+    {                                                                              \
+        Good g;                                                                    \
+        change;                                                                    \
+        EXPECT_NE(g.refusal().find(words), std::string::npos) << g.refusal();      \
+    }
+
+TEST(CudaChecks, RefusalsNameTheArgument) {
+    EXPECT_REFUSED(g.cache.spec.head_dim = 72, "head_dim is 72")
+    EXPECT_REFUSED(g.cache.spec.key_bits = 5, "key_bits is 5")
+    EXPECT_REFUSED(g.cache.spec.trellis_codes = true, "trellis_codes")
+    EXPECT_REFUSED(g.cache.head_stride = 8703, "head_stride is 8703")
+    EXPECT_REFUSED(g.cache.head_stride = 128, "a blob has 8704 bytes")
+    EXPECT_REFUSED(g.cache.pages = g.memory + 64, "pages is not aligned")
+    EXPECT_REFUSED(g.args.query_heads = 7, "query_heads is 7")
+    EXPECT_REFUSED(g.args.query_heads = 34, "query_heads is 34")
+    EXPECT_REFUSED(g.args.num_queries = 17, "num_queries is 17")
+    EXPECT_REFUSED(g.args.batch = 1025, "batch is 1025")
+    EXPECT_REFUSED(g.args.query = nullptr, "query is null")
+    EXPECT_REFUSED(g.args.query_token_stride = 1028, "query_token_stride is 1028")
+    EXPECT_REFUSED(g.args.scale = 0, "scale is 0")
+    EXPECT_REFUSED(g.args.softcap = -1, "softcap is -1")
+    EXPECT_REFUSED(g.args.window = -1, "window is -1")
+    EXPECT_REFUSED(g.args.query_number = Number::fp32, "query_number")
+}
+
+template <int K, int V, int R, int D>
+void check_shape() {
+    using Shape = AttendShape<K, V, R, D>;
+    EXPECT_LE(Shape::shared_bytes(kMaxBatch) + 6 * 1024, kSharedLimit);
+    EXPECT_GE(Shape::kWarps, 4);
+    EXPECT_GE(Shape::kSlot, Shape::kKeyPart);
+    EXPECT_GE(Shape::kSlot, Shape::kValuePart);
+    EXPECT_EQ(Shape::kSlot % 128, 0u);
+    EXPECT_EQ(Shape::warp_bytes() % 128, 0u);
+}
+template <int K, int V, int D>
+void check_shapes() {
+    check_shape<K, V, 4, D>();
+    check_shape<K, V, 8, D>();
+    check_shape<K, V, 16, D>();
+}
+
+TEST(AttendPolicy, EveryShapeFits) {
+    check_shapes<4, 4, 64>();
+    check_shapes<3, 2, 80>();
+    check_shapes<4, 4, 96>();
+    check_shapes<2, 8, 112>();
+    check_shapes<4, 4, 128>();
+    check_shapes<3, 2, 128>();
+    check_shapes<8, 8, 128>();
+    check_shapes<8, 4, 192>();
+    check_shapes<4, 4, 256>();
+    check_shapes<8, 8, 256>();
+}
+
+TEST(AttendPolicy, FastestWarpsOfTheProbe) {
+    EXPECT_EQ((AttendShape<4, 4, 4, 128>::kWarps), 8);
+    EXPECT_EQ((AttendShape<3, 2, 8, 128>::kWarps), 12);
+    EXPECT_EQ(rows_for(4, 1), 4);
+    EXPECT_EQ(rows_for(4, 2), 8);
+    EXPECT_EQ(rows_for(5, 1), 8);
+    EXPECT_EQ(rows_for(16, 16), 16);
+}
+
+TEST(CudaChecks, RotationBitsAreTheTables) {
+    for (int head_dim : {64, 80, 96, 112, 128, 192, 256}) {
+        const auto tables = rotation_tables(head_dim, Rotation::hadamard, 7, Side::value);
+        const RotationBits bits = rotation_bits(head_dim, 7, Side::value, false), transposed = rotation_bits(head_dim, 7, Side::value, true);
+        for (int j = 0; j < 320; ++j) {
+            EXPECT_EQ(bits.sign[j / 32] >> (j % 32) & 1, j < head_dim && tables->sign[j] < 0 ? 1u : 0u) << head_dim << " " << j;
+        }
+        for (int i = 0; i < tables->base; ++i) {
+            for (int a = 0; a < tables->base; ++a) {
+                EXPECT_EQ(bits.paley[i] >> a & 1, tables->paley[i * tables->base + a] < 0 ? 1u : 0u);
+                EXPECT_EQ(transposed.paley[a] >> i & 1, bits.paley[i] >> a & 1);
+            }
+        }
+        EXPECT_EQ(rotation_norm(head_dim), tables->norm);
+    }
+}
+
+}  // namespace
+}  // namespace turboquant::cuda
