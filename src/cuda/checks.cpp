@@ -87,6 +87,31 @@ Status check_attend(const PagedCache& cache, const AttendArgs& args) {
     return {};
 }
 
+Status check_append(const PagedCache& cache, const AppendArgs& args) {
+    if (Status s = check_cache(cache); !s.ok()) return s;
+    if (args.tokens < 0) return invalid_argument(given("tokens", args.tokens) + "; it must not be negative");
+    if (args.tokens == 0) return {};
+    const std::uintptr_t size = args.number == Number::fp32 ? 4 : 2;
+    if (args.number < Number::bf16 || args.number > Number::fp32) return invalid_argument(given("number", static_cast<int>(args.number)) + "; supported: bf16, fp16, fp32");
+    if (Status s = check_pointer("keys", args.keys, size); !s.ok()) return s;
+    if (Status s = check_pointer("values", args.values, size); !s.ok()) return s;
+    if (Status s = check_pointer("slots", args.slots, 8); !s.ok()) return s;
+    if (Status s = check_stride("key_token_stride", args.key_token_stride, 1, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("key_head_stride", args.key_head_stride, 1, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("value_token_stride", args.value_token_stride, 1, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("value_head_stride", args.value_head_stride, 1, "numbers"); !s.ok()) return s;
+    if (args.start != Start::after && args.start != Start::overlapped) {
+        return invalid_argument(given("start", static_cast<int>(args.start)) + "; supported for append: 0 and 1, since it reads what the kernel before wrote");
+    }
+    if (args.batch < 0) return invalid_argument(given("batch", args.batch) + "; it must not be negative");
+    if (args.batch == 0) return {};
+    if (Status s = check_pointer("query_start", args.query_start, 4); !s.ok()) return s;
+    if (Status s = check_pointer("lengths", args.lengths, 4); !s.ok()) return s;
+    if (Status s = check_pointer("block_table", args.block_table, 4); !s.ok()) return s;
+    if (args.table_stride < 1) return invalid_argument(given("table_stride", args.table_stride) + "; it must be positive");
+    return {};
+}
+
 RotationBits rotation_bits(int head_dim, std::uint64_t seed, Side side, bool transposed) {
     RotationBits bits{};
     for (int w = 0; w < (head_dim + 63) / 64; ++w) {
