@@ -11,7 +11,7 @@
 namespace turboquant::cuda {
 
 #define TQ_FAMILY(D, K, V) const AttendInstance* attend_family_##D##_##K##_##V();
-#include "cuda_kernels.inc"
+#include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
 
 namespace {
@@ -21,7 +21,7 @@ constexpr struct {
     const AttendInstance* (*instances)();
 } kFamilies[] = {
 #define TQ_FAMILY(D, K, V) {D, K, V, &attend_family_##D##_##K##_##V},
-#include "cuda_kernels.inc"
+#include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
 };
 

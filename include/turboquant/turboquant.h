@@ -1,0 +1,99 @@
+/* The C interface: attention and encoding on compressed pages in GPU memory. What arguments mean, their units and their limits are said
+ * in turboquant/cuda.hpp, whose structs these are, field by field. Built with TQ_CUDA=ON.
+ *
+ * Every struct begins with `size`: set it to sizeof the struct you compiled against. A struct that is smaller than the library's (from an
+ * older header) is completed with zeros, a larger one is refused.
+ *
+ * Calls enqueue one kernel on `stream` (a cudaStream_t); they do not allocate, synchronise, print or abort. A status other than TQ_OK comes
+ * with a message: the caller may pass a buffer for it, `message` of `message_size` bytes (or NULL, 0). It is cut to fit and ends with 0. */
+#ifndef TURBOQUANT_H
+#define TURBOQUANT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define TQ_API __declspec(dllexport)
+#else
+#define TQ_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum tq_status {
+    TQ_OK = 0,
+    TQ_INVALID_ARGUMENT = 1, /* the caller's mistake: which argument, what was given, what is supported */
+    TQ_UNSUPPORTED = 2,      /* a sensible request that this build or machine cannot serve */
+    TQ_OUT_OF_MEMORY = 3,
+    TQ_CORRUPT = 4
+} tq_status;
+
+typedef enum tq_number { TQ_BF16 = 0, TQ_FP16 = 1, TQ_FP32 = 2 } tq_number;
+typedef enum tq_start { TQ_AFTER = 0, TQ_OVERLAPPED = 1, TQ_OVERLAPPED_TABLES = 2 } tq_start;
+
+typedef struct tq_page_spec {
+    size_t size;
+    int32_t head_dim, key_bits, value_bits;
+    int32_t centred_keys, gain_search, trellis_codes; /* 0 or 1 */
+    uint64_t seed;                                    /* 0: the default one */
+} tq_page_spec;
+
+typedef struct tq_paged_cache {
+    size_t size;
+    const tq_page_spec* spec;
+    void* pages;
+    int64_t page_stride, head_stride; /* bytes */
+    int32_t kv_heads;
+} tq_paged_cache;
+
+typedef struct tq_attend_args {
+    size_t size;
+    int32_t batch, query_heads, num_queries, window;
+    const void* query;
+    void* output;
+    int32_t query_number, output_number; /* tq_number */
+    int64_t query_token_stride, query_head_stride, output_token_stride, output_head_stride; /* numbers */
+    float* log_sum;
+    const int32_t* lengths;
+    const int32_t* block_table;
+    const int32_t* query_start;
+    const float* sinks;
+    int32_t table_stride, start; /* start: tq_start */
+    float scale, softcap;
+    void* workspace;
+    size_t workspace_bytes;
+} tq_attend_args;
+
+typedef struct tq_append_args {
+    size_t size;
+    int32_t tokens, number; /* number: tq_number */
+    const void* keys;
+    const void* values;
+    int64_t key_token_stride, key_head_stride, value_token_stride, value_head_stride; /* numbers */
+    const int64_t* slots;
+    const int32_t* query_start;
+    const int32_t* lengths;
+    const int32_t* block_table;
+    int32_t batch, table_stride, start; /* start: tq_start */
+} tq_append_args;
+
+/* Bytes of a blob of one (page, KV head). */
+TQ_API tq_status tq_blob_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size);
+
+/* Bytes of the workspace of tq_attend on the current device, and how many of its first ones must be zero before the first use. */
+TQ_API tq_status tq_attend_workspace(const tq_page_spec* spec, int32_t kv_heads, int32_t query_heads, int32_t num_queries, size_t* bytes, size_t* zeroed, char* message,
+                                     size_t message_size);
+
+TQ_API tq_status tq_attend(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size);
+TQ_API tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, void* stream, char* message, size_t message_size);
+
+/* "ok", "invalid argument", ...: never NULL. */
+TQ_API const char* tq_status_name(tq_status status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TURBOQUANT_H */

@@ -1,0 +1,164 @@
+// The C interface of the CUDA verbs: structs are completed, translated field by field, and messages copied. Nothing is decided here.
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "turboquant/cuda.hpp"
+#include "turboquant/turboquant.h"
+
+namespace {
+
+using turboquant::Status;
+using turboquant::StatusCode;
+namespace cuda = turboquant::cuda;
+
+tq_status report(const Status& status, char* message, size_t message_size) {
+    if (message && message_size > 0) {
+        const size_t length = std::min(message_size - 1, status.message().size());
+        std::memcpy(message, status.message().data(), length);
+        message[length] = 0;
+    }
+    switch (status.code()) {
+        case StatusCode::ok: return TQ_OK;
+        case StatusCode::invalid_argument: return TQ_INVALID_ARGUMENT;
+        case StatusCode::unsupported: return TQ_UNSUPPORTED;
+        case StatusCode::out_of_memory: return TQ_OUT_OF_MEMORY;
+        case StatusCode::corrupt: return TQ_CORRUPT;
+    }
+    return TQ_UNSUPPORTED;
+}
+
+// A struct of this header from one of any older header.
+template <class T>
+Status complete(const char* name, const T* given, T* whole) {
+    if (!given) return turboquant::invalid_argument(std::string(name) + " is null");
+    if (given->size < sizeof(size_t) || given->size > sizeof(T)) {
+        return turboquant::invalid_argument(std::string(name) + ".size is " + std::to_string(given->size) + "; this library knows up to " + std::to_string(sizeof(T)));
+    }
+    std::memset(static_cast<void*>(whole), 0, sizeof(T));
+    std::memcpy(static_cast<void*>(whole), given, given->size);
+    return {};
+}
+
+Status translate(const tq_page_spec* given, cuda::PageSpec* spec) {
+    tq_page_spec c;
+    if (Status s = complete("spec", given, &c); !s.ok()) return s;
+    spec->head_dim = c.head_dim;
+    spec->key_bits = c.key_bits;
+    spec->value_bits = c.value_bits;
+    spec->centred_keys = c.centred_keys != 0;
+    spec->gain_search = c.gain_search != 0;
+    spec->trellis_codes = c.trellis_codes != 0;
+    if (c.seed != 0) spec->seed = c.seed;
+    return cuda::validate(*spec);
+}
+
+Status translate(const tq_paged_cache* given, cuda::PagedCache* cache) {
+    tq_paged_cache c;
+    if (Status s = complete("cache", given, &c); !s.ok()) return s;
+    cache->pages = c.pages;
+    cache->page_stride = c.page_stride;
+    cache->head_stride = c.head_stride;
+    cache->kv_heads = c.kv_heads;
+    return translate(c.spec, &cache->spec);
+}
+
+Status translate(const tq_attend_args* given, cuda::AttendArgs* args) {
+    tq_attend_args c;
+    if (Status s = complete("args", given, &c); !s.ok()) return s;
+    args->batch = c.batch;
+    args->query_heads = c.query_heads;
+    args->num_queries = c.num_queries;
+    args->window = c.window;
+    args->query = c.query;
+    args->output = c.output;
+    args->query_number = static_cast<cuda::Number>(c.query_number);
+    args->output_number = static_cast<cuda::Number>(c.output_number);
+    args->query_token_stride = c.query_token_stride;
+    args->query_head_stride = c.query_head_stride;
+    args->output_token_stride = c.output_token_stride;
+    args->output_head_stride = c.output_head_stride;
+    args->log_sum = c.log_sum;
+    args->lengths = c.lengths;
+    args->block_table = c.block_table;
+    args->query_start = c.query_start;
+    args->sinks = c.sinks;
+    args->table_stride = c.table_stride;
+    args->start = static_cast<cuda::Start>(c.start);
+    args->scale = c.scale;
+    args->softcap = c.softcap;
+    args->workspace = c.workspace;
+    args->workspace_bytes = c.workspace_bytes;
+    return {};
+}
+
+Status translate(const tq_append_args* given, cuda::AppendArgs* args) {
+    tq_append_args c;
+    if (Status s = complete("args", given, &c); !s.ok()) return s;
+    args->tokens = c.tokens;
+    args->number = static_cast<cuda::Number>(c.number);
+    args->keys = c.keys;
+    args->values = c.values;
+    args->key_token_stride = c.key_token_stride;
+    args->key_head_stride = c.key_head_stride;
+    args->value_token_stride = c.value_token_stride;
+    args->value_head_stride = c.value_head_stride;
+    args->slots = c.slots;
+    args->query_start = c.query_start;
+    args->lengths = c.lengths;
+    args->block_table = c.block_table;
+    args->batch = c.batch;
+    args->table_stride = c.table_stride;
+    args->start = static_cast<cuda::Start>(c.start);
+    return {};
+}
+
+}  // namespace
+
+tq_status tq_blob_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (!bytes) return report(turboquant::invalid_argument("bytes is null"), message, message_size);
+    *bytes = cuda::blob_bytes(translated);
+    return report({}, message, message_size);
+}
+
+tq_status tq_attend_workspace(const tq_page_spec* spec, int32_t kv_heads, int32_t query_heads, int32_t num_queries, size_t* bytes, size_t* zeroed, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (!bytes || !zeroed) return report(turboquant::invalid_argument(!bytes ? "bytes is null" : "zeroed is null"), message, message_size);
+    const auto workspace = cuda::attend_workspace(translated, kv_heads, query_heads, num_queries);
+    if (!workspace.ok()) return report(workspace.status(), message, message_size);
+    *bytes = workspace.value().bytes;
+    *zeroed = workspace.value().zeroed;
+    return report({}, message, message_size);
+}
+
+tq_status tq_attend(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_cache;
+    cuda::AttendArgs translated;
+    Status s = translate(cache, &translated_cache);
+    if (s.ok()) s = translate(args, &translated);
+    if (s.ok()) s = cuda::attend(translated_cache, translated, stream);
+    return report(s, message, message_size);
+}
+
+tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_cache;
+    cuda::AppendArgs translated;
+    Status s = translate(cache, &translated_cache);
+    if (s.ok()) s = translate(args, &translated);
+    if (s.ok()) s = cuda::append(translated_cache, translated, stream);
+    return report(s, message, message_size);
+}
+
+const char* tq_status_name(tq_status status) {
+    switch (status) {
+        case TQ_OK: return "ok";
+        case TQ_INVALID_ARGUMENT: return "invalid argument";
+        case TQ_UNSUPPORTED: return "unsupported";
+        case TQ_OUT_OF_MEMORY: return "out of memory";
+        case TQ_CORRUPT: return "corrupt";
+    }
+    return "unknown status";
+}

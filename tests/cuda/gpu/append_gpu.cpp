@@ -1,0 +1,237 @@
+// append() on the device against the definition: every code, scale and reference the same bits, and no other byte touched.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <random>
+
+#include "core/half.hpp"
+#include "core/reference.hpp"
+#include "problem.hpp"
+
+namespace turboquant::test {
+namespace {
+
+struct AppendCase {
+    cuda::PageSpec page{};
+    int kv_heads = 2;
+    cuda::Number number = cuda::Number::bf16;
+    bool with_sequences = true;
+    std::vector<std::vector<int>> steps{};    // per call: new tokens of each sequence
+    unsigned seed = 1;
+    bool odd_numbers = false;                 // infinities, NaN, huge ones among the rows
+    int skip_every = 0;                       // every n-th slot is negative
+};
+
+// What the definition in turboquant/cuda.hpp says, on one pool in host memory.
+class Oracle {
+public:
+    Oracle(const AppendCase& c, std::vector<std::uint8_t> pool) : case_(c), layout_{c.page.head_dim, c.page.key_bits, c.page.value_bits}, pool_(std::move(pool)) {
+        Spec spec;
+        spec.head_dim = c.page.head_dim;
+        spec.key_bits = c.page.key_bits;
+        spec.value_bits = c.page.value_bits;
+        spec.gain_search = c.page.gain_search;
+        spec.trellis_codes = false;
+        keys_ = make_coder(spec, Side::key);
+        values_ = make_coder(spec, Side::value);
+    }
+
+    // keys, values: binary16, [tokens][heads][d]. previous[i]: page before the one of token i, negative: none.
+    void append(const std::vector<std::uint16_t>& keys, const std::vector<std::uint16_t>& values, const std::vector<std::int64_t>& slots, const std::vector<int>& previous) {
+        const int d = layout_.head_dim, tokens = static_cast<int>(slots.size());
+        for (int h = 0; h < case_.kv_heads; ++h) {
+            for (int begin = 0; begin < tokens;) {
+                if (slots[begin] < 0) { ++begin; continue; }
+                int end = begin + 1;
+                while (end < tokens && slots[end] == slots[end - 1] + 1 && slots[end] % kPageTokens != 0) ++end;
+                std::uint8_t* blob = blob_of(slots[begin] / kPageTokens, h);
+                std::uint8_t* reference = blob + layout_.keys().reference_offset();
+                if (slots[begin] % kPageTokens == 0) {
+                    std::vector<std::uint16_t> mean(layout_.keys().padded_dim(), 0);
+                    if (case_.page.centred_keys && end - begin < 16 && previous[begin] >= 0) {
+                        std::memcpy(mean.data(), blob_of(previous[begin], h) + layout_.keys().reference_offset(), 2 * mean.size());
+                    } else if (case_.page.centred_keys) {
+                        const std::vector<std::uint16_t> zero(d, 0);
+                        const std::uint16_t* rows[kTileTokens];
+                        for (int t = 0; t < kTileTokens; ++t) rows[t] = t < end - begin ? &keys[(static_cast<std::size_t>(begin + t) * case_.kv_heads + h) * d] : zero.data();
+                        reference::tile_reference(d, rows, end - begin == 64 ? ~0ull : (1ull << (end - begin)) - 1, mean.data());
+                    }
+                    std::memcpy(reference, mean.data(), 2 * mean.size());
+                }
+                for (int i = begin; i < end; ++i) {
+                    for (Side side : {Side::key, Side::value}) {
+                        std::vector<float> x(d);
+                        std::vector<std::uint8_t> codes(d);
+                        for (int j = 0; j < d; ++j) {
+                            x[j] = half_to_float((side == Side::key ? keys : values)[(static_cast<std::size_t>(i) * case_.kv_heads + h) * d + j]);
+                            std::uint16_t mean;
+                            std::memcpy(&mean, reference + 2 * j, 2);
+                            if (side == Side::key) x[j] = x[j] - (case_.page.centred_keys ? half_to_float(mean) : 0.0f);
+                        }
+                        std::uint16_t scale;
+                        reference::encode(side == Side::key ? keys_ : values_, x.data(), codes.data(), &scale);
+                        const PageSide part = layout_.of(side);
+                        const int place = static_cast<int>(slots[i] % kPageTokens);
+                        std::uint8_t* to = blob + layout_.offset(side);
+                        for (int j = 0; j < part.padded_dim(); ++j) page_set_code(part, to, place, j, j < d ? codes[j] : 0);
+                        std::memcpy(to + part.scales_offset() + 2 * PageSide::scale_index(place), &scale, 2);
+                    }
+                }
+                begin = end;
+            }
+        }
+    }
+    const std::vector<std::uint8_t>& pool() const { return pool_; }
+
+private:
+    std::uint8_t* blob_of(std::int64_t page, int head) { return &pool_[(static_cast<std::size_t>(page) * case_.kv_heads + head) * layout_.blob_bytes()]; }
+
+    AppendCase case_;
+    PageLayout layout_;
+    std::vector<std::uint8_t> pool_;
+    Coder keys_, values_;
+};
+
+void check(const AppendCase& c) {
+    const int d = c.page.head_dim, sequences = static_cast<int>(c.steps[0].size());
+    std::mt19937 engine(c.seed);
+    std::normal_distribution<float> normal;
+    std::vector<int> total(sequences, 0), lengths(sequences, 0);
+    for (const auto& step : c.steps) {
+        for (int b = 0; b < sequences; ++b) total[b] += step[b];
+    }
+    int pages = 3;
+    for (int n : total) pages += (n + kPageTokens - 1) / kPageTokens;
+    std::vector<int> order(pages);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), engine);
+    const int stride = *std::max_element(total.begin(), total.end()) / kPageTokens + 2;
+    std::vector<std::int32_t> table(static_cast<std::size_t>(sequences) * stride, -7);
+    for (int b = 0, next = 0; b < sequences; ++b) {
+        for (int i = 0; i < (total[b] + kPageTokens - 1) / kPageTokens; ++i) table[static_cast<std::size_t>(b) * stride + i] = order[next++];
+    }
+    const std::size_t blob = cuda::blob_bytes(c.page);
+    std::vector<std::uint8_t> start(static_cast<std::size_t>(pages) * c.kv_heads * blob);
+    for (auto& byte : start) byte = static_cast<std::uint8_t>(engine());
+    Oracle oracle(c, start);
+    DeviceBuffer<std::uint8_t> pool(start);
+    DeviceBuffer<std::int32_t> table_device(table);
+    cuda::PagedCache cache;
+    cache.spec = c.page;
+    cache.kv_heads = c.kv_heads;
+    cache.pages = pool.get();
+    cache.head_stride = static_cast<std::int64_t>(blob);
+    cache.page_stride = cache.head_stride * c.kv_heads;
+
+    for (std::size_t n = 0; n < c.steps.size(); ++n) {
+        std::vector<std::int64_t> slots;
+        std::vector<int> previous;
+        std::vector<std::int32_t> first{0};
+        for (int b = 0; b < sequences; ++b) {
+            for (int i = 0; i < c.steps[n][b]; ++i) {
+                const int position = lengths[b] + i, at = position / kPageTokens;
+                const bool skip = c.skip_every && slots.size() % c.skip_every == static_cast<std::size_t>(c.skip_every) - 1;
+                slots.push_back(skip ? -1 : static_cast<std::int64_t>(table[static_cast<std::size_t>(b) * stride + at]) * kPageTokens + position % kPageTokens);
+                previous.push_back(c.with_sequences && at > 0 ? table[static_cast<std::size_t>(b) * stride + at - 1] : -1);
+            }
+            lengths[b] += c.steps[n][b];
+            first.push_back(static_cast<std::int32_t>(slots.size()));
+        }
+        const std::size_t num = slots.size() * c.kv_heads * d;
+        std::vector<std::uint16_t> half[2];
+        DeviceBuffer<std::uint8_t> rows[2];
+        for (int side = 0; side < 2; ++side) {
+            half[side].resize(num);
+            std::vector<std::uint8_t> bytes(num * (c.number == cuda::Number::fp32 ? 4 : 2));
+            for (std::size_t i = 0; i < num; ++i) {
+                float x = normal(engine) * (i % 7 == 0 ? 5.0f : 1.0f) + (side == 0 ? static_cast<float>(i % d % 11) : 0.0f);
+                if (c.odd_numbers && engine() % 1000 == 0) x = std::vector<float>{INFINITY, -INFINITY, NAN, 1e30f, 1e-7f}[engine() % 5];
+                if (c.number == cuda::Number::fp32) {
+                    std::memcpy(&bytes[4 * i], &x, 4);
+                } else {
+                    const std::uint16_t bits = std::isnan(x) ? 0x7fc0 : to_bits(c.number, x);
+                    std::memcpy(&bytes[2 * i], &bits, 2);
+                    x = from_bits(c.number, bits);
+                }
+                half[side][i] = c.number == cuda::Number::fp16 && std::isnan(x) ? std::uint16_t{0x7fc0} : float_to_half(x);
+            }
+            rows[side] = DeviceBuffer<std::uint8_t>(bytes);
+        }
+        DeviceBuffer<std::int64_t> slots_device(slots);
+        DeviceBuffer<std::int32_t> first_device(first), lengths_device(std::vector<std::int32_t>(lengths.begin(), lengths.end()));
+        cuda::AppendArgs args;
+        args.tokens = static_cast<int>(slots.size());
+        args.keys = rows[0].get();
+        args.values = rows[1].get();
+        args.number = c.number;
+        args.key_token_stride = args.value_token_stride = static_cast<std::int64_t>(c.kv_heads) * d;
+        args.key_head_stride = args.value_head_stride = d;
+        args.slots = slots_device.get();
+        if (c.with_sequences) {
+            args.batch = sequences;
+            args.query_start = first_device.get();
+            args.lengths = lengths_device.get();
+            args.block_table = table_device.get();
+            args.table_stride = stride;
+        }
+        expect_ok(cuda::append(cache, args, nullptr));
+        TQ_CUDA_OK(cudaDeviceSynchronize());
+        oracle.append(half[0], half[1], slots, previous);
+        const std::vector<std::uint8_t> got = pool.host();
+        const auto [at, wanted] = std::mismatch(got.begin(), got.end(), oracle.pool().begin());
+        const std::size_t where = static_cast<std::size_t>(at - got.begin());
+        ASSERT_TRUE(at == got.end()) << "call " << n << ", d " << d << " k" << c.page.key_bits << "v" << c.page.value_bits << ": first wrong byte is " << where % blob << " of blob "
+                                     << where / blob << " (of " << blob << " bytes)";
+    }
+}
+
+cuda::PageSpec page(int head_dim, int key_bits, int value_bits) {
+    cuda::PageSpec spec;
+    spec.head_dim = head_dim;
+    spec.key_bits = key_bits;
+    spec.value_bits = value_bits;
+    return spec;
+}
+
+const std::vector<std::vector<int>> kSteps = {{130, 5, 64, 16, 15, 1}, {1, 1, 1, 1, 1, 1}, {70, 0, 3, 48, 60, 63}, {5, 58, 1, 1, 1, 1}, {1, 1, 200, 90, 2, 64}};
+
+TEST(Append, EveryWidthAndHeadSize) {
+    for (int d : {64, 80, 96, 112, 128, 192, 256}) {
+        for (int kb : {2, 3, 4, 8}) check({.page = page(d, kb, kb == 8 ? 4 : kb == 4 ? 2 : kb == 3 ? 8 : 3), .steps = {{130, 5, 20}, {1, 60, 45}, {3, 1, 1}}});
+    }
+}
+
+TEST(Append, StepsOfAllSizes) {
+    check({.page = page(128, 4, 4), .steps = kSteps});
+    check({.page = page(128, 3, 2), .steps = kSteps, .seed = 2});
+    check({.page = page(64, 4, 4), .kv_heads = 3, .steps = kSteps, .seed = 3});
+}
+
+TEST(Append, NumberFormats) {
+    for (cuda::Number number : {cuda::Number::bf16, cuda::Number::fp16, cuda::Number::fp32}) {
+        check({.page = page(128, 4, 4), .number = number, .steps = kSteps});
+        check({.page = page(128, 4, 3), .number = number, .steps = kSteps, .odd_numbers = true});
+    }
+}
+
+TEST(Append, WithoutSequencesCentresOrGains) {
+    check({.page = page(128, 4, 4), .with_sequences = false, .steps = kSteps});
+    cuda::PageSpec plain = page(128, 4, 4);
+    plain.centred_keys = plain.gain_search = false;
+    check({.page = plain, .steps = kSteps});
+}
+
+TEST(Append, SkippedSlots) { check({.page = page(128, 4, 4), .steps = {{100, 64, 7}, {100, 1, 60}}, .skip_every = 9}); }
+
+TEST(Append, ManySequencesOneTokenEach) {
+    std::vector<int> first(200), one(200, 1);
+    for (int i = 0; i < 200; ++i) first[i] = 1 + i * 37 % 130;
+    check({.page = page(128, 4, 4), .steps = {first, one, one}});
+}
+
+TEST(Append, LargeChunk) { check({.page = page(128, 4, 4), .kv_heads = 8, .steps = {{1000, 500}, {600, 3}}}); }
+
+}  // namespace
+}  // namespace turboquant::test

@@ -1,0 +1,61 @@
+// The C interface does what the C++ one does, and refuses with a message.
+#include "problem.hpp"
+#include "turboquant/turboquant.h"
+
+namespace turboquant::test {
+namespace {
+
+TEST(CApi, AttendsAndRefuses) {
+    Problem problem({.page = {}, .kv_heads = 2, .group = 4, .lengths = {100, 700, 0}});
+    const std::vector<float> want = problem.run();
+    tq_page_spec spec{};
+    spec.size = sizeof spec;
+    spec.head_dim = 128;
+    spec.key_bits = spec.value_bits = 4;
+    spec.centred_keys = spec.gain_search = 1;
+    char message[200];
+    size_t bytes = 0, zeroed = 0;
+    ASSERT_EQ(tq_blob_bytes(&spec, &bytes, message, sizeof message), TQ_OK);
+    EXPECT_EQ(bytes, 8704u);
+    ASSERT_EQ(tq_attend_workspace(&spec, 2, 8, 1, &bytes, &zeroed, message, sizeof message), TQ_OK);
+    EXPECT_EQ(bytes, problem.args.workspace_bytes);
+    tq_paged_cache cache{};
+    cache.size = sizeof cache;
+    cache.spec = &spec;
+    cache.pages = problem.cache.pages;
+    cache.page_stride = problem.cache.page_stride;
+    cache.head_stride = problem.cache.head_stride;
+    cache.kv_heads = 2;
+    tq_attend_args args{};
+    args.size = sizeof args;
+    args.batch = 3;
+    args.query_heads = 8;
+    args.num_queries = 1;
+    args.query = problem.args.query;
+    args.output = problem.args.output;
+    args.output_number = TQ_FP32;
+    args.query_token_stride = args.output_token_stride = 8 * 128;
+    args.query_head_stride = args.output_head_stride = 128;
+    args.lengths = problem.args.lengths;
+    args.block_table = problem.args.block_table;
+    args.table_stride = problem.args.table_stride;
+    args.scale = problem.args.scale;
+    args.workspace = problem.args.workspace;
+    args.workspace_bytes = bytes;
+    TQ_CUDA_OK(cudaMemset(problem.args.output, 0xff, want.size() * 4));
+    ASSERT_EQ(tq_attend(&cache, &args, nullptr, message, sizeof message), TQ_OK) << message;
+    TQ_CUDA_OK(cudaDeviceSynchronize());
+    const std::vector<float> got = problem.output();
+    EXPECT_EQ(std::memcmp(got.data(), want.data(), 4 * want.size()), 0);
+
+    args.size = sizeof args + 8;
+    EXPECT_EQ(tq_attend(&cache, &args, nullptr, message, sizeof message), TQ_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(message).find("args.size"), std::string::npos);
+    args.size = sizeof args;
+    spec.trellis_codes = 1;
+    EXPECT_EQ(tq_attend(&cache, &args, nullptr, message, 12), TQ_UNSUPPORTED);
+    EXPECT_EQ(std::string(message), "trellis_cod");
+}
+
+}  // namespace
+}  // namespace turboquant::test
