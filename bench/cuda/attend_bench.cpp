@@ -40,6 +40,9 @@ void must(const Status& status) {
     std::exit(1);
 }
 
+template <class T>
+void allocate(T** memory, std::size_t bytes) { must(cudaMalloc(reinterpret_cast<void**>(memory), bytes), "cudaMalloc"); }
+
 constexpr int kHeads = 8;
 constexpr std::size_t kPoolBytes = 6ull << 30, kRotate = 600ull << 20;
 
@@ -52,16 +55,16 @@ struct Memory {
     std::size_t workspace_bytes = 512ull << 20;
 
     Memory() {
-        MUST(cudaMalloc(&pool, kPoolBytes));
-        MUST(cudaMalloc(&workspace, workspace_bytes));
+        allocate(&pool, kPoolBytes);
+        allocate(&workspace, workspace_bytes);
         MUST(cudaMemset(workspace, 0, workspace_bytes));
-        MUST(cudaMalloc(&rows, 256 << 20));
-        MUST(cudaMalloc(&query, 64 << 20));
-        MUST(cudaMalloc(&output, 64 << 20));
-        MUST(cudaMalloc(&table, 64 << 20));
-        MUST(cudaMalloc(&lengths, 1 << 20));
-        MUST(cudaMalloc(&start, 1 << 20));
-        MUST(cudaMalloc(&slots, 1 << 20));
+        allocate(&rows, 256 << 20);
+        allocate(&query, 64 << 20);
+        allocate(&output, 64 << 20);
+        allocate(&table, 64 << 20);
+        allocate(&lengths, 1 << 20);
+        allocate(&start, 1 << 20);
+        allocate(&slots, 1 << 20);
         std::vector<std::uint16_t> bf16(32 << 20);
         std::mt19937 engine(7);
         std::normal_distribution<float> normal;
@@ -150,7 +153,7 @@ double time_graph(int num, const std::function<void(int, cudaStream_t)>& enqueue
     return times[times.size() / 2] * 1000.0 / num;
 }
 
-struct Result {
+struct Measurement {
     std::string op, preset, shape;
     int group, head_dim, batch, context, queries;
     bool overlapped;
@@ -160,7 +163,7 @@ struct Result {
 class Bench {
 public:
     std::map<std::tuple<int, int, int>, double> baseline;
-    std::vector<Result> results;
+    std::vector<Measurement> results;
 
     static cuda::PageSpec spec(int head_dim, int kb, int vb) {
         cuda::PageSpec s;
@@ -275,7 +278,7 @@ public:
 
 private:
     static std::string name(const cuda::PageSpec& s) { return "k" + std::to_string(s.key_bits) + "v" + std::to_string(s.value_bits); }
-    void add(const Result& r) {
+    void add(const Measurement& r) {
         results.push_back(r);
         std::printf("%-7s %-5s %-13s G%-2d d%-3d q%-2d %4d x %-6d %-10s %9.2f us %7.0f GB/s", r.op.c_str(), r.preset.c_str(), r.shape.c_str(), r.group, r.head_dim, r.queries, r.batch,
                     r.context, r.overlapped ? "overlapped" : "", r.us, r.gb_per_s);
@@ -361,7 +364,7 @@ int main(int argc, char** argv) {
         }
         std::fprintf(f, "{\"environment\": {\"device\": \"%s\", \"processors\": %d, \"kv_heads\": %d}, \"results\": [", device.name, device.multiProcessorCount, kHeads);
         const char* comma = "";
-        for (const Result& r : bench.results) {
+        for (const Measurement& r : bench.results) {
             std::fprintf(f, "%s\n{\"op\": \"%s\", \"preset\": \"%s\", \"shape\": \"%s\", \"group\": %d, \"head_dim\": %d, \"batch\": %d, \"context\": %d, \"queries\": %d, \"overlapped\": %s, \"us\": %.3f, \"gb_per_s\": %.1f, \"speedup_vs_bf16\": %s}",
                          comma, r.op.c_str(), r.preset.c_str(), r.shape.c_str(), r.group, r.head_dim, r.batch, r.context, r.queries, r.overlapped ? "true" : "false", r.us, r.gb_per_s,
                          r.speedup > 0 ? std::to_string(r.speedup).c_str() : "null");

@@ -68,10 +68,12 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     if (token.run_length >= kLongRun) return token;
     const std::int32_t before = page_before(p, token.run);
     if (before < 0) return token;
-    // The page before may begin in this very call: then its reference is the mean of its 64 rows, not what the page holds.
+    // The page before may begin in this very call: then its reference is the mean of its 64 rows, not what the page holds; or, if some of
+    // these are skipped, whatever another CTA is about to settle: the run takes its own mean.
     int other = begin - 1;
     while (other > 1 && linked(other)) --other;
-    if (slots[begin - 1] == static_cast<std::int64_t>(before) * kPageTokens + kPageTokens - 1 && begin - other == kPageTokens) {
+    if (slots[begin - kPageTokens] == static_cast<std::int64_t>(before) * kPageTokens) {
+        if (slots[begin - 1] != static_cast<std::int64_t>(before) * kPageTokens + kPageTokens - 1 || begin - other != kPageTokens) return token;
         token.run = first - kBefore + other;
         token.run_length = kPageTokens;
         return token;

@@ -9,7 +9,7 @@ namespace turboquant::cuda {
 template <int kKeyBits, int kValueBits, int kRows, int kHeadDim>
 AttendInstance attend_instance() {
     using Shape = AttendShape<kKeyBits, kValueBits, kRows, kHeadDim>;
-    return {kRows, Shape::kWarps, &Shape::shared_bytes, &Shape::workspace_bytes, Shape::kPartial, Shape::kScratch,
+    return {kRows, Shape::kWarps, &Shape::shared_bytes, &Shape::workspace_bytes, Shape::kPartial,
             reinterpret_cast<const void*>(&attend_kernel<kKeyBits, kValueBits, kRows, kHeadDim>)};
 }
 

@@ -12,7 +12,7 @@ struct AttendInstance {
     int warps;                                    // of a CTA
     std::size_t (*shared_bytes)(int batch);
     std::size_t (*workspace_bytes)(int grid);
-    std::size_t partial, scratch;                 // floats; see AttendShape
+    std::size_t partial;                          // floats; see AttendShape
     const void* kernel;                           // void(AttendParams)
 };
 

@@ -16,8 +16,9 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     constexpr int D = Shape::D, kWarps = Shape::kWarps, kColumns = Math::kColumns, kTiles = Math::kTiles;
     constexpr PageSide kKeys = Shape::kLayout.keys(), kValues = Shape::kLayout.values();
     extern __shared__ __align__(128) std::uint8_t memory[];
-    __shared__ Segments<kWarps, kRows> segments;
-    __shared__ std::uint32_t plan_scratch[40];
+    __shared__ Segments<kWarps> segments;
+    __shared__ Sharing sharing[2];  // of the CTA's first and last unit
+    __shared__ __align__(16) std::uint32_t plan_scratch[4 * kWarps];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     if (p.early) device::launch_dependents();
     if (p.early == 1) device::wait_for_predecessor();
@@ -25,7 +26,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     Sequence* sequences = reinterpret_cast<Sequence*>(memory + Shape::kPlan);
     const Plan plan = make_plan<kRows, kWarps * 32>(p, sequences, plan_scratch);
     if (lane == 0) segments.last_start[warp] = segments.first_start[warp] = kNone;
-    const std::uint32_t begin = plan.cut(blockIdx.x), end = plan.cut(blockIdx.x + 1), num = end - begin;
+    const std::uint32_t cut = plan.cut(blockIdx.x + (lane & 1)), begin = __shfl_sync(~0u, cut, 0), end = __shfl_sync(~0u, cut, 1), num = end - begin;
     const std::uint32_t mine = begin + num * warp / kWarps, mine_end = begin + num * (warp + 1) / kWarps;
     const bool busy = mine < mine_end;
     std::uint8_t* own = memory + warp * Shape::warp_bytes();
@@ -57,13 +58,9 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
         ring.init();
         ring.fill();
     }
-    Unit first_unit{}, last_unit{};
-    Sharing first_sharing, last_sharing;
-    if (num > 0) {  // worked out while the first pages are on their way
-        first_unit = unit_at<kRows>(plan, p, begin);
-        last_unit = unit_at<kRows>(plan, p, end - 1);
-        first_sharing = Sharing(plan, first_unit, begin, end);
-        if (last_unit.start != first_unit.start) last_sharing = Sharing(plan, last_unit, begin, end);
+    if (num > 0 && warp < 2) {  // worked out while the first pages are on their way
+        const Sharing own_sharing = sharing_of<kRows>(p, plan, warp ? end - 1 : begin, begin, end);
+        if (lane == 0) sharing[warp] = own_sharing;
     }
     if (!waited) {
         device::wait_for_predecessor();
@@ -103,61 +100,52 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     const auto end_segment = [&](std::uint32_t item) {
         math.finish();
         const bool complete = segment == unit.start && item == unit.start + unit.pages, last = !complete && item == mine_end;
-        float* scratch = p.scratch + (static_cast<std::size_t>(blockIdx.x) * kWarps + warp) * 2 * Shape::kScratch + (complete ? Shape::kScratch : 0);
-        if (last) __syncwarp();  // every lane is done with the ring
+        float* scratch = p.scratch + ((static_cast<std::size_t>(blockIdx.x) * kWarps + warp) * 2 + (complete ? 1 : 0)) * Shape::kPartial;
+        __syncwarp();  // every lane is done with the ring
         float* to = last ? reinterpret_cast<float*>(own) : scratch;
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) {
+            float* row = to + Math::row_of_column(n, t) * Shape::kRow;
 #pragma unroll
             for (int i = 0; i < D / 32; ++i) {
-                reinterpret_cast<float4*>(to + Math::row_of_column(n, t) * Shape::kRow + D / 8 * g)[i] =
-                    make_float4(math.out[4 * i][n], math.out[4 * i + 1][n], math.out[4 * i + 2][n], math.out[4 * i + 3][n]);
+                reinterpret_cast<float4*>(row + D / 8 * g)[i] = make_float4(math.out[4 * i][n], math.out[4 * i + 1][n], math.out[4 * i + 2][n], math.out[4 * i + 3][n]);
             }
+            if (g == 0) *reinterpret_cast<float2*>(row + D) = make_float2(math.m[n], math.l[n]);
         }
-        if (complete) {
-            __syncwarp();
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-                // Row r's sums are in column n of the lanes with t = r % 4 (few) or r % 8 / 2.
-                const int n = Math::kFew ? 0 : r / 8 * 2 + r % 2, from = Math::kFew ? r : r % 8 / 2;
-                const float m = __shfl_sync(~0u, math.m[n], from), l = __shfl_sync(~0u, math.l[n], from);
-                float x[D / 32];
-#pragma unroll
-                for (int k = 0; k < D / 32; ++k) x[k] = to[r * Shape::kRow + lane + 32 * k];
-                write_row<kHeadDim>(p, row_of<kRows>(p, unit, r), x, m, l);
+        if (!complete) {
+            if (lane == 0) {
+                (last ? segments.last_start : segments.first_start)[warp] = unit.start;
+                (last ? segments.last_unit : segments.first_unit)[warp] = unit;
             }
-            __syncwarp();
             return;
         }
-        if (lane == 0) {
-            (last ? segments.last_start : segments.first_start)[warp] = unit.start;
-            (last ? segments.last_unit : segments.first_unit)[warp] = unit;
-        }
-        if (g == 0) {
+        __syncwarp();
+#pragma unroll 1
+        for (int r = 0; r < kRows; ++r) {
+            const float* row = to + r * Shape::kRow;
+            float x[D / 32];
 #pragma unroll
-            for (int n = 0; n < kColumns; ++n) {
-                const int r = Math::row_of_column(n, t);
-                (last ? segments.last_m : segments.first_m)[r][warp] = math.m[n];
-                (last ? segments.last_l : segments.first_l)[r][warp] = math.l[n];
-            }
+            for (int k = 0; k < D / 32; ++k) x[k] = row[lane + 32 * k];
+            write_row<kHeadDim>(p, row_of<kRows>(p, unit, r), x, row[D], row[D + 1]);
         }
+        __syncwarp();
     };
 
+    std::uint32_t item = mine;
 #pragma unroll 1
-    for (std::uint32_t item = mine; item < mine_end; ++item) {
-        if (item == mine) {
-            start_unit(item);
-        } else if (item == unit.start + unit.pages) {
+    while (busy) {
+        if (item != mine && (item == mine_end || item == unit.start + unit.pages)) {
             end_segment(item);
+            if (item == mine_end) break;
             unit = unit_at<kRows>(plan, p, item);
             fetch_query();
-            start_unit(item);
         }
+        if (item == mine || item == unit.start) start_unit(item);
         float scores[4][2][kColumns], bias[kColumns], units[kColumns];
         std::uint32_t packed[Math::kParts][4];
         {
             const std::uint32_t part = ring.take();
-            LaneWords<kKeys.words_per_lane()> words(part);
+            LaneWords<Shape, Side::key> words(part);
             const uint4 scales = device::load_shared16(part + kKeys.scales_offset() + 16 * g);
             const std::uint32_t four[4] = {scales.x, scales.y, scales.z, scales.w};
             math.score_keys([&](int n, std::uint32_t* w) {
@@ -195,36 +183,34 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
             math.hide(scores, value_scales, first, last, p.window ? lowest - p.window + 1 - token : 0, highest - token);
         }
         math.soften(scores, value_scales, units, bias, packed);
-        LaneWords<kValues.words_per_lane()> words(part);
+        LaneWords<Shape, Side::value> words(part);
         math.add_values([&](int s, int j, std::uint32_t* w) {
 #pragma unroll
             for (int i = 0; i < kValueBits; ++i) w[i] = words(kValues.group_word(s * (D / 32) + j, i));
         }, packed);
         ring.release();
+        ++item;
     }
-    if (busy) end_segment(mine_end);
     __syncthreads();
     if (num == 0) return;
-    merge_segments<Shape, kRows, kHeadDim>(p, memory, segments, first_unit, begin, end);
+    merge_segments<Shape, kRows, kHeadDim>(p, memory, segments, sharing[0].unit.start, begin, end);
 
-    if (!first_sharing.shared && !last_sharing.shared) return;
+    const bool two = sharing[1].unit.start != sharing[0].unit.start;
+    if (!sharing[0].shared && !(two && sharing[1].shared)) return;
     __syncthreads();
     if (lane == 0 && warp < 2) {
-        const Sharing& sharing = warp ? last_sharing : first_sharing;
+        Sharing& own_sharing = sharing[warp];
         bool last = false;
-        if (sharing.shared) {
-            last = device::add_acquire_release(p.counters + sharing.first) == sharing.last - sharing.first;
-            if (last) p.counters[sharing.first] = 0;
+        if (own_sharing.shared && (warp == 0 || two)) {
+            last = device::add_acquire_release(p.counters + own_sharing.first) == own_sharing.last - own_sharing.first;
+            if (last) p.counters[own_sharing.first] = 0;
         }
-        segments.arrived_last[warp] = last;
+        own_sharing.arrived_last = last;
     }
     __syncthreads();
 #pragma unroll 1
-    for (int j = 0; j < 2; ++j) {
-        if (!segments.arrived_last[j]) continue;
-        for (int r = warp; r < kRows; r += kWarps) {
-            merge_shared_row<Shape, kRows, kHeadDim>(p, j ? last_sharing : first_sharing, row_of<kRows>(p, j ? last_unit : first_unit, r), r);
-        }
+    for (int job = warp; job < 2 * kRows; job += kWarps) {
+        if (sharing[job / kRows].arrived_last) merge_shared_row<Shape, kRows, kHeadDim>(p, sharing[job / kRows], job % kRows);
     }
 }
 

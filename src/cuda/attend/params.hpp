@@ -32,7 +32,7 @@ struct AttendParams {
     // workspace
     unsigned* counters;               // [grid], zero between launches
     float* partials;                  // [2 grid][kPartial]: of a CTA's first and last unit
-    float* scratch;                   // [grid][warps][2][rows * (d + 4)]: a warp's first segment, and what it writes out
+    float* scratch;                   // [grid][warps][2][kPartial]: a warp's first piece, and what it writes out
 };
 
 }  // namespace turboquant::cuda

@@ -72,60 +72,74 @@ __device__ Unit unit_at(const Plan& plan, const AttendParams& p, std::uint32_t i
     return {b, index, s.base + static_cast<std::uint32_t>(index) * s.pages, s.pages, first_page(s.length, s.queries, p.window), tiles, s.length, s.queries};
 }
 
-// All threads of the CTA together. sequences: [batch + 1] in shared memory; scratch: [40] there.
+// What one thread finds out about one sequence.
+struct Share {
+    Sequence sequence{0, 0, 0, 0};
+    std::uint32_t units = 0, items = 0;
+};
+
+template <int kRows>
+__device__ Share share_of(const AttendParams& p, int b) {
+    Share share;
+    if (b >= p.batch) return share;
+    Sequence& s = share.sequence;
+    s.length = max(0, p.lengths[b]);
+    s.queries = p.query_start ? min(p.num_queries, max(0, p.query_start[b + 1] - p.query_start[b])) : p.num_queries;
+    s.queries = min(s.queries, s.length);
+    if (s.queries == 0) return share;
+    s.pages = (s.length + kPageTokens - 1) / kPageTokens - first_page(s.length, s.queries, p.window);
+    share.units = static_cast<std::uint32_t>(p.kv_heads) * ((s.queries * p.group + kRows - 1) / kRows);
+    share.items = share.units * s.pages;
+    return share;
+}
+
+__device__ inline std::uint32_t sum_up_to_lane(std::uint32_t value) {
+    const int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int o = 1; o < 32; o *= 2) {
+        const std::uint32_t before = __shfl_up_sync(~0u, value, o);
+        if (lane >= o) value += before;
+    }
+    return value;
+}
+
+// All threads of the CTA together; a barrier is part of it. sequences: [batch + 1] in shared memory; scratch: [4 warps] there.
 template <int kRows, int kThreads>
 __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint32_t* scratch) {
     constexpr int kWarps = kThreads / 32;
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-    std::uint32_t items = 0, units = 0;
-    std::uint32_t fewest = ~0u, most = 0;
-    for (int begin = 0; begin < p.batch; begin += kThreads) {
-        const int b = begin + thread;
-        Sequence s{0, 0, 0, 0};
-        std::uint32_t own_units = 0, own = 0;
-        if (b < p.batch) {
-            s.length = max(0, p.lengths[b]);
-            s.queries = p.query_start ? min(p.num_queries, max(0, p.query_start[b + 1] - p.query_start[b])) : p.num_queries;
-            s.queries = min(s.queries, s.length);
-            if (s.queries > 0) {
-                s.pages = (s.length + kPageTokens - 1) / kPageTokens - first_page(s.length, s.queries, p.window);
-                own_units = static_cast<std::uint32_t>(p.kv_heads) * ((s.queries * p.group + kRows - 1) / kRows);
-                own = own_units * s.pages;
-                fewest = min(fewest, static_cast<std::uint32_t>(s.pages));
-                most = max(most, static_cast<std::uint32_t>(s.pages));
-            }
+    std::uint32_t items = 0, units = 0, fewest = ~0u, most = 0;
+    if (p.batch <= 32) {  // every warp for itself
+        Share share = share_of<kRows>(p, lane);
+        const std::uint32_t sum = sum_up_to_lane(share.items);
+        items = __shfl_sync(~0u, sum, 31);
+        units = __reduce_add_sync(~0u, share.units);
+        fewest = __reduce_min_sync(~0u, share.units ? static_cast<std::uint32_t>(share.sequence.pages) : ~0u);
+        most = __reduce_max_sync(~0u, static_cast<std::uint32_t>(share.sequence.pages));
+        share.sequence.base = sum - share.items;
+        if (warp == 0 && lane < p.batch) sequences[lane] = share.sequence;
+    } else {
+#pragma unroll 1
+        for (int begin = 0; begin < p.batch; begin += kThreads) {
+            Share share = share_of<kRows>(p, begin + thread);
+            const std::uint32_t sum = sum_up_to_lane(share.items);
+            const std::uint32_t own_units = __reduce_add_sync(~0u, share.units);
+            const std::uint32_t own_fewest = __reduce_min_sync(~0u, share.units ? static_cast<std::uint32_t>(share.sequence.pages) : ~0u);
+            const std::uint32_t own_most = __reduce_max_sync(~0u, static_cast<std::uint32_t>(share.sequence.pages));
+            __syncthreads();
+            if (lane == 31) reinterpret_cast<uint4*>(scratch)[warp] = make_uint4(sum, own_units, own_fewest, own_most);
+            __syncthreads();
+            const uint4 other = lane < kWarps ? reinterpret_cast<const uint4*>(scratch)[lane] : make_uint4(0, 0, ~0u, 0);
+            share.sequence.base = items + __reduce_add_sync(~0u, lane < warp ? other.x : 0) + sum - share.items;
+            if (begin + thread < p.batch) sequences[begin + thread] = share.sequence;
+            items += __reduce_add_sync(~0u, other.x);
+            units += __reduce_add_sync(~0u, other.y);
+            fewest = min(fewest, __reduce_min_sync(~0u, other.z));
+            most = max(most, __reduce_max_sync(~0u, other.w));
         }
-        std::uint32_t sum = own;
-        for (int o = 1; o < 32; o *= 2) {
-            const std::uint32_t before = __shfl_up_sync(~0u, sum, o);
-            if (lane >= o) sum += before;
-        }
-        own_units = __reduce_add_sync(~0u, own_units);
-        if (lane == 31) scratch[warp] = sum;
-        if (lane == 0) scratch[kWarps + warp] = own_units;
-        __syncthreads();
-        std::uint32_t before = items;
-        for (int w = 0; w < kWarps; ++w) {
-            if (w < warp) before += scratch[w];
-            items += scratch[w];
-            units += scratch[kWarps + w];
-        }
-        s.base = before + sum - own;
-        if (b < p.batch) sequences[b] = s;
-        __syncthreads();
     }
-    fewest = __reduce_min_sync(~0u, fewest);
-    most = __reduce_max_sync(~0u, most);
-    if (lane == 0) { scratch[warp] = fewest; scratch[kWarps + warp] = most; }
-    if (thread == 0) {
-        sequences[p.batch] = {items, 0, 0, 0};
-        scratch[2 * kWarps] = 0;
-    }
+    if (thread == 0) sequences[p.batch] = {items, 0, 0, 0};
     __syncthreads();
-    for (int w = 0; w < kWarps; ++w) {
-        fewest = min(fewest, scratch[w]);
-        most = max(most, scratch[kWarps + w]);
-    }
     const std::uint32_t all = min(static_cast<std::uint32_t>(gridDim.x), items);
     std::uint32_t grid = all;
     bool even = false;
@@ -134,13 +148,10 @@ __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint3
         if (units <= all) {
             candidate = all / units * units;
         } else {
-            for (std::uint32_t c = thread + 1; c <= all; c += kThreads) {
+            for (std::uint32_t c = lane + 1; c <= all; c += 32) {
                 if (units % c == 0) candidate = c;
             }
             candidate = __reduce_max_sync(~0u, candidate);
-            if (lane == 0) atomicMax(&scratch[2 * kWarps], candidate);
-            __syncthreads();
-            candidate = scratch[2 * kWarps];
         }
         even = candidate * 16 >= all * 15;
         if (even) grid = candidate;

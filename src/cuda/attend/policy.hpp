@@ -26,7 +26,7 @@ struct AttendShape {
     static constexpr int kTiles = kRows == 4 ? 1 : kRows / 8;
     static constexpr std::size_t kKeyPart = kLayout.keys().part_bytes(), kValuePart = kLayout.values().part_bytes();
     static constexpr std::size_t kSlot = ((kKeyPart > kValuePart ? kKeyPart : kValuePart) + 127) / 128 * 128;
-    static constexpr int kRow = D + 4;                                  // floats of a row of a partial result, in shared memory
+    static constexpr int kRow = D + 4;                                  // floats of a row of a partial result: sums, m, l, two unused
     static constexpr std::size_t kPartialBytes = (static_cast<std::size_t>(kRows) * kRow * 4 + 127) / 128 * 128;
     static constexpr std::size_t kQueryBytes = static_cast<std::size_t>(kTiles) * D * 16;  // queries in binary16, for the references
     static constexpr std::size_t ring_bytes(int slots) { return slots * kSlot > kPartialBytes ? slots * kSlot : kPartialBytes; }
@@ -44,11 +44,9 @@ struct AttendShape {
     static constexpr std::size_t kBarriers = warp_bytes() * kWarps, kPlan = kBarriers + kWarps * 64;
     static constexpr std::size_t plan_bytes(int batch) { return static_cast<std::size_t>(batch + 1) * 16; }
     static constexpr std::size_t shared_bytes(int batch) { return kPlan + plan_bytes(batch); }
-    // Floats of what a CTA hands over about one unit: out [rows][d], then {m, l} of each row.
-    static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * (D + 2);
-    static constexpr std::size_t kScratch = static_cast<std::size_t>(kRows) * kRow;
+    static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * kRow;  // floats about one unit
     static constexpr std::size_t workspace_bytes(int grid) {
-        return (static_cast<std::size_t>(grid) * 4 + 255) / 256 * 256 + 4 * (2 * grid * kPartial + 2 * static_cast<std::size_t>(grid) * kWarps * kScratch);
+        return (static_cast<std::size_t>(grid) * 4 + 255) / 256 * 256 + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps);
     }
 };
 

@@ -79,29 +79,50 @@ struct Ring {
     }
 };
 
-// Words of one side of a page in shared memory, loaded 16 bytes at a time when the first of them is asked for. Word numbers must be
-// constants after unrolling.
-template <int kWords>
-struct LaneWords {
-    static constexpr int kFull = kWords / 4, kRest = kWords % 4;
-    std::uint32_t at;
-    uint4 block[kFull + (kRest ? 1 : 0)];
-    bool loaded[kFull + (kRest ? 1 : 0)] = {};
+// Whether a side's words are asked for in such an order that the first one of every 16 bytes comes first: keys group by group, values as
+// PageMath::add_values does.
+constexpr bool words_come_in_order(const PageSide& side) {
+    bool loaded[64] = {};
+    const int dims = side.padded_dim() / 32;
+    for (int n = 0; n < side.padded_dim() / 16; ++n) {
+        const int group = side.side == Side::key ? n : n % 2 * dims + n / 2;
+        for (int w = 0; w < side.bits; ++w) {
+            const int word = side.group_word(group, w);
+            if (word % 4 == 0) loaded[word / 4] = true;
+            if (!loaded[word / 4]) return false;
+        }
+    }
+    return true;
+}
 
-    __device__ __forceinline__ explicit LaneWords(std::uint32_t part) : at(part) {}
-    __device__ __forceinline__ std::uint32_t operator()(int i) {
+// A lane's words of one side of a page in shared memory, loaded 16 bytes at a time. Word numbers must be constants after unrolling.
+template <class Shape, Side kSide>
+struct LaneWords {
+    static constexpr PageSide kPart = Shape::kLayout.of(kSide);
+    static constexpr int kFull = kPart.words_per_lane() / 4, kRest = kPart.words_per_lane() % 4, kBlocks = kFull + (kRest ? 1 : 0);
+    static constexpr bool kInOrder = words_come_in_order(kPart);
+    std::uint32_t at;
+    uint4 block[kBlocks];
+
+    __device__ __forceinline__ explicit LaneWords(std::uint32_t part) : at(part) {
+        if constexpr (!kInOrder) {
+#pragma unroll
+            for (int i = 0; i < kBlocks; ++i) load(i);
+        }
+    }
+    __device__ __forceinline__ void load(int i) {
         const int lane = threadIdx.x & 31;
         static_assert(kRest % 2 == 0);
-        if (!loaded[i / 4]) {
-            loaded[i / 4] = true;
-            if (i / 4 < kFull) {
-                block[i / 4] = device::load_shared16(at + 512 * (i / 4) + 16 * lane);
-            } else {
-                const uint2 two = device::load_shared8(at + 512 * kFull + 8 * lane);
-                block[i / 4].x = two.x;
-                block[i / 4].y = two.y;
-            }
+        if (i < kFull) {
+            block[i] = device::load_shared16(at + 512 * i + 16 * lane);
+        } else {
+            const uint2 two = device::load_shared8(at + 512 * kFull + 8 * lane);
+            block[i].x = two.x;
+            block[i].y = two.y;
         }
+    }
+    __device__ __forceinline__ std::uint32_t operator()(int i) {
+        if (kInOrder && i % 4 == 0) load(i / 4);
         return device::component(block[i / 4], i % 4);
     }
 };

@@ -50,7 +50,9 @@ public:
                 std::uint8_t* reference = blob + layout_.keys().reference_offset();
                 if (slots[begin] % kPageTokens == 0) {
                     std::vector<std::uint16_t> mean(layout_.keys().padded_dim(), 0);
-                    if (case_.page.centred_keys && end - begin < 16 && previous[begin] >= 0) {
+                    const bool broken = begin >= 64 && previous[begin] >= 0 && slots[begin - 64] == previous[begin] * 64ll &&
+                                        std::any_of(slots.begin() + begin - 64, slots.begin() + begin, [](std::int64_t slot) { return slot < 0; });
+                    if (case_.page.centred_keys && end - begin < 16 && previous[begin] >= 0 && !broken) {
                         std::memcpy(mean.data(), blob_of(previous[begin], h) + layout_.keys().reference_offset(), 2 * mean.size());
                     } else if (case_.page.centred_keys) {
                         const std::vector<std::uint16_t> zero(d, 0);
