@@ -90,7 +90,8 @@ Status attend(const PagedCache& cache, const AttendArgs& args, void* stream);
 //
 // Reference of a page: rows of one page that stand next to each other in the mapping, with slots ascending by one, are a run. A run that
 // begins with the page's first slot gives the page its reference: the mean of its rows if there are at least 16, if the sequence has no
-// page before, or if the page before begins in the same call with a row skipped; else the reference of the page before. Rows of other runs are coded against the reference that the page has.
+// page before, or if the page before begins in the same call with a row skipped; else the reference of the page before. Other rows are coded
+// against the reference that the page has, be it given in the same call. A sequence's rows are in the mapping in order, one per token.
 struct AppendArgs {
     int tokens = 0;
     const void* keys = nullptr;               // [tokens][kv_heads][head_dim]

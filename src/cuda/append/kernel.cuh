@@ -10,7 +10,7 @@
 namespace turboquant::cuda {
 
 inline constexpr int kAppendThreads = 256, kAppendWarps = kAppendThreads / 32;
-inline constexpr int kMaxTile = 64, kBefore = 2 * kPageTokens, kWindow = kBefore + kMaxTile + kPageTokens;
+inline constexpr int kMaxTile = 64, kBefore = 3 * kPageTokens, kWindow = kBefore + kMaxTile + kPageTokens;
 inline constexpr int kLongRun = 16;       // rows whose mean may be a reference although there is a page before
 inline constexpr int kMeans = 8;          // long runs that rows of one tile may refer to: at most six
 
@@ -57,6 +57,13 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     int begin = at, end = at + 1;
     while (begin > 1 && linked(begin)) --begin;
     while (end < kWindow && linked(end)) ++end;
+    // Where slots of the page were skipped in this call, the run that begins the page counts, if it is in this call.
+    const int place = static_cast<int>(slots[begin] % kPageTokens);
+    if (place != 0 && slots[begin - place] == slots[begin] - place) {
+        begin -= place;
+        end = begin + 1;
+        while (linked(end)) ++end;
+    }
     token.starts_page = slots[begin] % kPageTokens == 0;
     token.page = static_cast<std::int32_t>(token.slot / kPageTokens);
     if (!p.centred) return token;
@@ -171,9 +178,9 @@ __global__ void __launch_bounds__(kAppendThreads) append_kernel(const __grid_con
         device::launch_dependents();
         device::wait_for_predecessor();
     }
-    if (thread < kWindow) {
-        const int at = first - kBefore + thread;
-        slots[thread] = at >= 0 && at < p.tokens ? p.slots[at] : -1;
+    for (int i = thread; i < kWindow; i += kAppendThreads) {
+        const int at = first - kBefore + i;
+        slots[i] = at >= 0 && at < p.tokens ? p.slots[at] : -1;
     }
     if (thread == 0) num_means = 0;
     __syncthreads();
