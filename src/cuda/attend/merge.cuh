@@ -115,7 +115,11 @@ __device__ __forceinline__ void merge_segments(const AttendParams& p, const std:
         std::uint32_t start = w >= 0 ? segments.last_start[w] : kNone;
         if (w < 0) {
             bool alone = first_start != kNone;
-            for (int k = 0; k < kWarps; ++k) alone = alone && __shfl_sync(~0u, last_start, k) != first_start;
+#pragma unroll
+            for (int k = 0; k < kWarps; ++k) {
+                const std::uint32_t other = __shfl_sync(~0u, last_start, k);  // by all lanes: not behind an &&
+                alone = alone && other != first_start;
+            }
             who = __ffs(__ballot_sync(~0u, alone)) - 1;
             if (who >= 0) start = segments.first_start[who];
         }
