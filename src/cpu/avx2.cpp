@@ -7,6 +7,7 @@ namespace turboquant::cpu {
 
 #include "cpu/ops/encode.inl"
 #include "cpu/ops/unpack.inl"
+#include "cpu/ops/products.inl"
 #include "cpu/ops/attend.inl"
 
 extern const Kernels kKernels_avx2;
