@@ -102,10 +102,10 @@ void check(const Case& c) {
     std::vector<float> got(R * HD), kept(static_cast<std::size_t>(32) * Math::kTiles * D);
     const auto last_of = [&](int row) { return visible - 1 - (c.causal ? R - 1 - row : 0); };
     const auto first_of = [&](int row) { return c.window ? std::max(0, last_of(row) - c.window + 1) : 0; };
-    std::vector<std::uint32_t> halves(static_cast<std::size_t>(32) * Math::kTiles * D / 8);
+    std::vector<std::uint32_t> pairs(static_cast<std::size_t>(64) * Math::kTiles * Math::kPairs);
     test::Warp::run([&] {
         const int lane = device::lane_id(), g = lane >> 2, t = lane & 3;
-        const auto half = [&](int tile, int i) -> std::uint32_t& { return halves[(tile * (D / 8) + i) * 32 + lane]; };
+        const auto pair = [&](int tile, int i) { return &pairs[2 * ((tile * Math::kPairs + i) * 32 + lane)]; };
         Math math;
         math.init();
         math.reset();
@@ -115,7 +115,10 @@ void check(const Case& c) {
                 const int j = D / 4 * t + i;
                 x[i] = j < HD ? q[Math::row_of_lane(tile, g) * HD + j] : 0;
             }
-            math.load_query(x, tile, scale * device::kLog2E, keys.rotation->norm, signs.key, signs.paley, [&](int i, std::uint32_t w) { half(tile, i) = w; });
+            math.load_query(x, tile, scale * device::kLog2E, keys.rotation->norm, signs.key, signs.paley, [&](int i, std::uint32_t w0, std::uint32_t w1) {
+                pair(tile, i)[0] = w0;
+                pair(tile, i)[1] = w1;
+            });
         }
         for (int p = 0; p < kPages; ++p) {
             const std::uint8_t* key_part = blobs[p].data();
@@ -130,11 +133,8 @@ void check(const Case& c) {
             std::memcpy(value_scales, value_part + layout.values().scales_offset() + 16 * g, 16);
             float scores[4][2][Math::kColumns], bias[Math::kColumns], units[Math::kColumns];
             math.score_keys([&](int n, std::uint32_t* w) { for (int i = 0; i < KB; ++i) w[i] = word(layout.keys(), key_part, layout.keys().group_word(n, i)); }, key_scales, scores);
-            math.score_reference([&](int i) {
-                std::uint32_t w;
-                std::memcpy(&w, key_part + layout.keys().reference_offset() + 2 * (D / 4) * t + 4 * i, 4);
-                return w;
-            }, [&](int tile, int i) { return half(tile, i); }, bias);
+            math.score_reference([&](int i, std::uint32_t* a) { std::memcpy(a, key_part + layout.keys().reference_offset() + 2 * (D / 4) * t + 16 * i, 16); },
+                                 [&](int tile, int i, std::uint32_t* b) { std::copy_n(pair(tile, i), 2, b); }, bias);
             int first[Math::kColumns], last[Math::kColumns];
             for (int n = 0; n < Math::kColumns; ++n) {
                 units[n] = math.unit[n];

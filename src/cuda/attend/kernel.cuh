@@ -14,6 +14,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     using Shape = AttendShape<kKeyBits, kValueBits, kRows, kHeadDim>;
     using Math = device::PageMath<kKeyBits, kValueBits, kRows, kHeadDim>;
     constexpr int D = Shape::D, kWarps = Shape::kWarps, kColumns = Math::kColumns, kTiles = Math::kTiles;
+    constexpr int kPairsAtOnce = Math::kFew ? 1 : 2;
     constexpr PageSide kKeys = Shape::kLayout.keys(), kValues = Shape::kLayout.values();
     extern __shared__ __align__(128) std::uint8_t memory[];
     __shared__ Segments<kWarps> segments;
@@ -30,7 +31,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     const std::uint32_t mine = begin + num * warp / kWarps, mine_end = begin + num * (warp + 1) / kWarps;
     const bool busy = mine < mine_end;
     std::uint8_t* own = memory + warp * Shape::warp_bytes();
-    std::uint8_t* halves = own + Shape::ring_bytes(Shape::kSlots);  // this lane's queries in binary16, 16 bytes at a time
+    std::uint8_t* pairs = own + Shape::ring_bytes(Shape::kSlots);  // this lane's queries in binary16, 8 or 16 bytes at a time
 
     Unit unit{};
     uint4 raw[kTiles][D / 32];
@@ -84,12 +85,9 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
 #pragma unroll
                 for (int k = 0; k < 4; ++k) widen(p, device::component(raw[tile][i], k), x + 8 * i + 2 * k);
             }
-            uint4* keep = reinterpret_cast<uint4*>(halves) + tile * (D / 32) * 32 + lane;
-            std::uint32_t four[4];
-            math.load_query(x, tile, p.scale, p.norm, p.keys.sign, p.keys.paley, [&](int i, std::uint32_t w) {
-                four[i % 4] = w;
-                if (i % 4 == 3) keep[i / 4 * 32] = make_uint4(four[0], four[1], four[2], four[3]);
-            });
+            uint2* keep = reinterpret_cast<uint2*>(pairs) + tile * Math::kPairs * 32 + lane * kPairsAtOnce;
+            math.load_query(x, tile, p.scale, p.norm, p.keys.sign, p.keys.paley,
+                            [&](int i, std::uint32_t w0, std::uint32_t w1) { keep[i / kPairsAtOnce * 32 * kPairsAtOnce + i % kPairsAtOnce] = make_uint2(w0, w1); });
         }
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) last_position[n] = row_of<kRows>(p, unit, Math::row_of_column(n, t)).position;
@@ -152,15 +150,20 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
 #pragma unroll
                 for (int i = 0; i < kKeyBits; ++i) w[i] = words(kKeys.group_word(n, i));
             }, four, scores);
-            uint4 reference{}, half[kTiles];
+            uint4 two{};
             math.score_reference(
-                [&](int i) {
-                    if (i % 4 == 0) reference = device::load_shared16(part + kKeys.reference_offset() + D / 2 * t + 4 * i);
-                    return device::component(reference, i % 4);
+                [&](int i, std::uint32_t* a) {
+                    const uint4 words16 = device::load_shared16(part + kKeys.reference_offset() + D / 2 * t + 16 * i);
+                    a[0] = words16.x; a[1] = words16.y; a[2] = words16.z; a[3] = words16.w;
                 },
-                [&](int tile, int i) {
-                    if (i % 4 == 0) half[tile] = reinterpret_cast<const uint4*>(halves)[(tile * (D / 32) + i / 4) * 32 + lane];
-                    return device::component(half[tile], i % 4);
+                [&](int tile, int i, std::uint32_t* b) {
+                    const uint2* kept = reinterpret_cast<const uint2*>(pairs) + tile * Math::kPairs * 32 + lane * kPairsAtOnce + i / kPairsAtOnce * 32 * kPairsAtOnce;
+                    if (kPairsAtOnce == 1) {
+                        b[0] = kept->x; b[1] = kept->y;
+                    } else {
+                        if (i % 2 == 0) two = *reinterpret_cast<const uint4*>(kept);
+                        b[0] = i % 2 ? two.z : two.x; b[1] = i % 2 ? two.w : two.y;
+                    }
                 },
                 bias);
             ring.release();

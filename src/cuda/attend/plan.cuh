@@ -9,8 +9,17 @@
 
 #include "core/page.hpp"
 #include "cuda/attend/params.hpp"
+#include "cuda/device/warp.cuh"
 
 namespace turboquant::cuda {
+
+// a / b where the quotient is below 2^20: a reciprocal and a correction, a fifth of a division's time.
+__device__ inline std::uint32_t divide(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t q = static_cast<std::uint32_t>(static_cast<float>(a) * device::reciprocal_fast(static_cast<float>(b)));
+    const std::int32_t rest = static_cast<std::int32_t>(a - q * b);
+    if (rest < 0) --q; else if (rest >= static_cast<std::int32_t>(b)) ++q;
+    return q;
+}
 
 struct Sequence {              // 16 bytes of shared memory each
     std::uint32_t base;        // its first item
@@ -24,8 +33,8 @@ struct Unit {
     int pages, first_page;     // pages first_page .. first_page + pages - 1 of the sequence
     int tiles, length, queries;
 
-    __device__ int kv_head() const { return index / tiles; }
-    __device__ int tile() const { return index % tiles; }
+    __device__ int kv_head() const { return tiles == 1 ? index : static_cast<int>(divide(index, tiles)); }
+    __device__ int tile() const { return index - kv_head() * tiles; }
 };
 
 struct Plan {
@@ -44,10 +53,10 @@ struct Plan {
     // The first item of CTA c.
     __device__ std::uint32_t cut(std::uint32_t c) const {
         if (c >= grid) return items;
-        std::uint32_t x = quotient * c + remainder * c / grid;
+        std::uint32_t x = quotient * c + divide(remainder * c, grid);
         if (tolerance == 0) return x;
         const Sequence& s = sequences[find(x)];
-        const std::uint32_t pages = s.pages, over = (x - s.base) % pages;
+        const std::uint32_t pages = s.pages, over = (x - s.base) - divide(x - s.base, pages) * pages;
         if (over <= tolerance) x -= over; else if (pages - over <= tolerance) x += pages - over;
         return x;
     }
@@ -68,7 +77,7 @@ template <int kRows>
 __device__ Unit unit_at(const Plan& plan, const AttendParams& p, std::uint32_t item) {
     const int b = plan.find(item);
     const Sequence s = plan.sequences[b];
-    const int index = (item - s.base) / s.pages, tiles = (s.queries * p.group + kRows - 1) / kRows;
+    const int index = divide(item - s.base, s.pages), tiles = (s.queries * p.group + kRows - 1) / kRows;
     return {b, index, s.base + static_cast<std::uint32_t>(index) * s.pages, s.pages, first_page(s.length, s.queries, p.window), tiles, s.length, s.queries};
 }
 

@@ -28,7 +28,7 @@ struct AttendShape {
     static constexpr std::size_t kSlot = ((kKeyPart > kValuePart ? kKeyPart : kValuePart) + 127) / 128 * 128;
     static constexpr int kRow = D + 4;                                  // floats of a row of a partial result: sums, m, l, two unused
     static constexpr std::size_t kPartialBytes = (static_cast<std::size_t>(kRows) * kRow * 4 + 127) / 128 * 128;
-    static constexpr std::size_t kQueryBytes = static_cast<std::size_t>(kTiles) * D * 16;  // queries in binary16, for the references
+    static constexpr std::size_t kQueryBytes = static_cast<std::size_t>(kTiles) * D * (kRows == 4 ? 8 : 16);  // queries in binary16, for the references
     static constexpr std::size_t ring_bytes(int slots) { return slots * kSlot > kPartialBytes ? slots * kSlot : kPartialBytes; }
 
     // About 64 KB in flight per SM are enough, and more delays everything else. Few bits leave the loop waiting for instructions: more

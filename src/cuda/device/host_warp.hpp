@@ -60,14 +60,14 @@ inline float half_value(std::uint16_t x) { return half_to_float(x); }
 inline std::uint16_t half_bits(float x) { return float_to_half(x); }
 inline std::uint32_t pack_halves(float low, float high) { return float_to_half(low) | static_cast<std::uint32_t>(float_to_half(high)) << 16; }
 
-inline void mma_half(float* d, std::uint32_t a0, std::uint32_t a1, std::uint32_t b0, std::uint32_t b1) {
-    const std::uint32_t mine[4] = {a0, a1, b0, b1};
-    const Meeting all = meet(mine, 4);
+inline void mma_half(float* d, const std::uint32_t* a, std::uint32_t b0, std::uint32_t b1) {
+    const std::uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    const Meeting all = meet(mine, 6);
     const int g = lane_id() >> 2, t = lane_id() & 3;
     for (int i = 0; i < 4; ++i) {
-        const int row = g, column = 2 * t + (i & 1);
+        const int column = 2 * t + (i & 1);
         for (int k = 0; k < 16; ++k) {
-            const std::uint32_t left = all[4 * row + (k & 7) / 2][k / 8], right = all[4 * column + (k & 7) / 2][2 + k / 8];
+            const std::uint32_t left = all[4 * g + (k & 7) / 2][(i >> 1) + 2 * (k / 8)], right = all[4 * column + (k & 7) / 2][4 + k / 8];
             d[i] += k & 1 ? high_half(left) * high_half(right) : low_half(left) * low_half(right);
         }
     }

@@ -22,6 +22,7 @@ struct PageMath {
     static constexpr int kColumns = kFew ? 1 : 2 * kTiles;   // rows that a lane holds results of
     static constexpr int kParts = kTiles * (kFew ? 1 : 2);   // hi and lo
     static constexpr int kSteps = D / 32, kOut = D / 8;
+    static constexpr int kPairs = kFew ? D / 32 : D / 16;    // of words of a query row that score_reference takes from a lane
     static constexpr int kMTiles = 4;                        // of 16 tokens
     // Key groups are decoded for so many m-tiles at once that they are whole groups.
     static constexpr int kTogether = D % 64 == 0 ? 1 : 2, kGroups = D * kTogether / 64;
@@ -50,10 +51,11 @@ struct PageMath {
         }
     }
 
-    // x: the d/4 dims from (d/4) t on of row row_of_lane(tile, g), not rotated. half(i, word): keeps this lane's word i of the row in
-    // binary16, times a power of two, for reference(); lane's own. scale: softmax scale times log2(e); norm: of the rotation.
+    // x: the d/4 dims from (d/4) t on of row row_of_lane(tile, g), not rotated. keep(i, w0, w1): keeps pair i of kPairs for
+    // score_reference, the lane's own: numbers of the row in binary16, times a power of two. scale: softmax scale times log2(e); norm: of
+    // the rotation.
     template <class Keep>
-    TQ_DEV void load_query(float* x, int tile, float scale, float norm, const std::uint32_t* sign, const std::uint32_t* paley, Keep&& half) {
+    TQ_DEV void load_query(float* x, int tile, float scale, float norm, const std::uint32_t* sign, const std::uint32_t* paley, Keep&& keep) {
         constexpr int kNum = D / 4;
         const int g = lane_id() >> 2, t = lane_id() & 3;
         float largest = 1e-18f;
@@ -64,7 +66,17 @@ struct PageMath {
         const std::uint32_t exponent = as_bits(largest) >> 23 & 255;         // the largest becomes 2^6 .. 2^7
         const float to_half = as_float((260u - (exponent > 200 ? 200u : exponent)) << 23);
         TQ_UNROLL
-        for (int i = 0; i < kNum / 2; ++i) half(i, pack_halves(x[2 * i] * to_half, x[2 * i + 1] * to_half));
+        for (int i = 0; i < kNum / 8; ++i) {
+            std::uint32_t h[4];
+            TQ_UNROLL
+            for (int k = 0; k < 4; ++k) h[k] = pack_halves(x[8 * i + 2 * k] * to_half, x[8 * i + 2 * k + 1] * to_half);
+            if constexpr (kFew) {
+                keep(i, g & 1 ? h[1] : h[0], g & 1 ? h[3] : h[2]);
+            } else {
+                keep(2 * i, h[0], h[2]);
+                keep(2 * i + 1, h[1], h[3]);
+            }
+        }
         const float back = scale / to_half;
 
         rotate_quads<kHeadDim>(x, sign, paley);
@@ -100,24 +112,39 @@ struct PageMath {
         }
     }
 
-    // bias[n] = q . reference in log2 units. reference(i): word i of the d/8 words (two binary16 each) from dim (d/4) t on.
-    // half(tile, i): what load_query was given to keep.
-    template <class Reference, class Half>
-    TQ_DEV void score_reference(Reference&& reference, Half&& half, float* bias) const {
-        float c[kTiles][4];
+    // bias[n] = q . reference in log2 units. reference(i, a): words 4i .. 4i+3 of the d/8 words (two binary16 each) from dim (d/4) t on.
+    // pair(tile, i, b): what load_query gave to keep.
+    //
+    // All rows of the left operand are the reference: its upper eight with the even words, its lower eight with the odd ones, as 16 bytes of it
+    // come from memory. So even words count in the results of upper rows, odd words in those of lower rows. With few rows, the even columns
+    // of the right operand are the numbers that meet even words, the odd columns those that meet odd words.
+    template <class Reference, class Pair>
+    TQ_DEV void score_reference(Reference&& reference, Pair&& pair, float* bias) const {
+        float even[kTiles][4] = {}, odd[kTiles][4] = {};
         TQ_UNROLL
-        for (int tile = 0; tile < kTiles; ++tile) c[tile][0] = c[tile][1] = c[tile][2] = c[tile][3] = 0;
-        TQ_UNROLL
-        for (int s = 0; s < D / 16; ++s) {
-            const std::uint32_t a0 = reference(2 * s), a1 = reference(2 * s + 1);
+        for (int i = 0; i < D / 32; ++i) {
+            std::uint32_t a[4];
+            reference(i, a);
             TQ_UNROLL
             for (int tile = 0; tile < kTiles; ++tile) {
-                const std::uint32_t b0 = half(tile, 2 * s), b1 = half(tile, 2 * s + 1);
-                mma_half(c[tile], a0, a1, b0, b1);
+                std::uint32_t b[2];
+                if constexpr (kFew) {
+                    pair(tile, i, b);
+                    mma_half(i % 2 ? odd[tile] : even[tile], a, b[0], b[1]);
+                } else {
+                    pair(tile, 2 * i, b);
+                    mma_half(even[tile], a, b[0], b[1]);
+                    pair(tile, 2 * i + 1, b);
+                    mma_half(odd[tile], a, b[0], b[1]);
+                }
             }
         }
         TQ_UNROLL
-        for (int n = 0; n < kColumns; ++n) bias[n] = c[n / 2][kFew ? 0 : n & 1] * reference_unit[n];
+        for (int n = 0; n < kColumns; ++n) {
+            const int tile = n / 2, e = n & 1;
+            const float sum = kFew ? (even[0][0] + odd[0][0]) + (even[0][3] + odd[0][3]) : even[tile][e] + odd[tile][2 + e];
+            bias[n] = sum * reference_unit[n];
+        }
     }
 
     // scores[m-tile][half of 8 tokens][column] = sum of query integers times codewords, times the key's scale. Token of (mt, r): 16 mt +

@@ -33,10 +33,10 @@ TQ_IMMA(mma_signed, "s8")    // s8 x s8
 TQ_IMMA(mma_unsigned, "u8")  // s8 x u8
 #undef TQ_IMMA
 
-// d += A B for binary16 A and B; A is one row of 16 k, the same for all 16 rows (a0: k = 2t, 2t+1; a1: k = 2t+8, 2t+9).
-TQ_DEV void mma_half(float* d, std::uint32_t a0, std::uint32_t a1, std::uint32_t b0, std::uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%4,%5,%5},{%6,%7},{%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(b0), "r"(b1));
+// d += A B for binary16 A and B.
+TQ_DEV void mma_half(float* d, const std::uint32_t* a, std::uint32_t b0, std::uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Transposes an 8 x 8 matrix of 16-bit numbers; lane 4 row + t holds columns 2t and 2t + 1.
