@@ -54,7 +54,7 @@ enum class Start : std::int32_t {
 // Query heads h * group .. h * group + group - 1 share KV head h.
 struct AttendArgs {
     int batch = 0;                            // sequences, at most 1024
-    int query_heads = 0;                      // kv_heads * group, group 1 to 16
+    int query_heads = 0;                      // kv_heads * group, group 1 to 128
     int num_queries = 1;                      // positions per sequence, the most of any with query_start
     const void* query = nullptr;              // [tokens][query_heads][head_dim], bf16 or fp16, aligned to 16 bytes, not rotated
     Number query_number = Number::bf16;

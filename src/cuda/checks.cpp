@@ -54,7 +54,7 @@ Status check_cache(const PagedCache& cache) {
 
 Status check_group(int kv_heads, int query_heads, int num_queries) {
     if (kv_heads < 1 || query_heads < kv_heads || query_heads % kv_heads != 0 || query_heads / kv_heads > kMaxGroup) {
-        return invalid_argument(given("query_heads", query_heads) + "; it must be kv_heads (" + std::to_string(kv_heads) + ") times a group of 1 to 16");
+        return invalid_argument(given("query_heads", query_heads) + "; it must be kv_heads (" + std::to_string(kv_heads) + ") times a group of 1 to 128");
     }
     if (num_queries < 1 || num_queries > kMaxQueries) return invalid_argument(given("num_queries", num_queries) + "; supported: 1 to 16");
     return {};

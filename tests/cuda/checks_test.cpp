@@ -47,7 +47,7 @@ TEST(CudaChecks, RefusalsNameTheArgument) {
     EXPECT_REFUSED(g.cache.head_stride = 128, "a blob has 8704 bytes")
     EXPECT_REFUSED(g.cache.pages = g.memory + 64, "pages is not aligned")
     EXPECT_REFUSED(g.args.query_heads = 7, "query_heads is 7")
-    EXPECT_REFUSED(g.args.query_heads = 34, "query_heads is 34")
+    EXPECT_REFUSED(g.args.query_heads = 258, "query_heads is 258")
     EXPECT_REFUSED(g.args.num_queries = 17, "num_queries is 17")
     EXPECT_REFUSED(g.args.batch = 1025, "batch is 1025")
     EXPECT_REFUSED(g.args.query = nullptr, "query is null")

@@ -27,8 +27,12 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     Sequence* sequences = reinterpret_cast<Sequence*>(memory + Shape::kPlan);
     const Plan plan = make_plan<kRows, kWarps * 32>(p, sequences, plan_scratch);
     if (lane == 0) segments.last_start[warp] = segments.first_start[warp] = kNone;
-    const std::uint32_t cut = plan.cut(blockIdx.x + (lane & 1)), begin = __shfl_sync(~0u, cut, 0), end = __shfl_sync(~0u, cut, 1), num = end - begin;
-    const std::uint32_t mine = begin + num * warp / kWarps, mine_end = begin + num * (warp + 1) / kWarps;
+    const std::uint32_t cut = plan.cut(blockIdx.x, min(lane, kWarps)), begin = __shfl_sync(~0u, cut, 0), end = __shfl_sync(~0u, cut, kWarps), num = end - begin;
+    std::uint32_t mine = min(max(__shfl_sync(~0u, cut, warp), begin), end), mine_end = min(max(__shfl_sync(~0u, cut, warp + 1), begin), end);
+    if (num <= kWarps) {  // one page each, for the last warps: neighbours run on different quarters of the processor
+        mine = warp + num < kWarps ? begin : begin + warp + num - kWarps;
+        mine_end = warp + num < kWarps ? begin : mine + 1;
+    }
     const bool busy = mine < mine_end;
     std::uint8_t* own = memory + warp * Shape::warp_bytes();
     std::uint8_t* pairs = own + Shape::ring_bytes(Shape::kSlots);  // this lane's queries in binary16, 8 or 16 bytes at a time
@@ -50,7 +54,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     bool waited = p.early != 2;
     if (busy) {
         unit = unit_at<kRows>(plan, p, mine);
-        ring.look_up();
+        ring.look_up(unit);
         if (!waited && !ring.starts_old()) {
             device::wait_for_predecessor();
             waited = true;
@@ -59,9 +63,9 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
         ring.init();
         ring.fill();
     }
-    if (num > 0 && warp < 2) {  // worked out while the first pages are on their way
+    if (num > 0 && (warp == 0 || warp == 2)) {  // worked out while the first pages are on their way
         const Sharing own_sharing = sharing_of<kRows>(p, plan, warp ? end - 1 : begin, begin, end);
-        if (lane == 0) sharing[warp] = own_sharing;
+        if (lane == 0) sharing[warp / 2] = own_sharing;
     }
     if (!waited) {
         device::wait_for_predecessor();
@@ -97,10 +101,10 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     // Items [segment, item) of the unit are in math.
     const auto end_segment = [&](std::uint32_t item) {
         math.finish();
-        const bool complete = segment == unit.start && item == unit.start + unit.pages, last = !complete && item == mine_end;
-        float* scratch = p.scratch + ((static_cast<std::size_t>(blockIdx.x) * kWarps + warp) * 2 + (complete ? 1 : 0)) * Shape::kPartial;
+        const bool last = item == mine_end, complete = !last && segment == unit.start;
         __syncwarp();  // every lane is done with the ring
-        float* to = last ? reinterpret_cast<float*>(own) : scratch;
+        float* to = last ? reinterpret_cast<float*>(own) : complete && Shape::kStaged ? reinterpret_cast<float*>(own + Shape::kStage)
+                         : p.scratch + ((static_cast<std::size_t>(blockIdx.x) * kWarps + warp) * 2 + (complete ? 1 : 0)) * Shape::kPartial;
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) {
             float* row = to + Math::row_of_column(n, t) * Shape::kRow;
@@ -132,7 +136,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     std::uint32_t item = mine;
 #pragma unroll 1
     while (busy) {
-        if (item != mine && (item == mine_end || item == unit.start + unit.pages)) {
+        if (item != mine && (item == mine_end || item == unit.end())) {
             end_segment(item);
             if (item == mine_end) break;
             unit = unit_at<kRows>(plan, p, item);
@@ -196,25 +200,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     }
     __syncthreads();
     if (num == 0) return;
-    merge_segments<Shape, kRows, kHeadDim>(p, memory, segments, sharing[0].unit.start, begin, end);
-
-    const bool two = sharing[1].unit.start != sharing[0].unit.start;
-    if (!sharing[0].shared && !(two && sharing[1].shared)) return;
-    __syncthreads();
-    if (lane == 0 && warp < 2) {
-        Sharing& own_sharing = sharing[warp];
-        bool last = false;
-        if (own_sharing.shared && (warp == 0 || two)) {
-            last = device::add_acquire_release(p.counters + own_sharing.first) == own_sharing.last - own_sharing.first;
-            if (last) p.counters[own_sharing.first] = 0;
-        }
-        own_sharing.arrived_last = last;
-    }
-    __syncthreads();
-#pragma unroll 1
-    for (int job = warp; job < 2 * kRows; job += kWarps) {
-        if (sharing[job / kRows].arrived_last) merge_shared_row<Shape, kRows, kHeadDim>(p, sharing[job / kRows], job % kRows);
-    }
+    merge_segments<Shape, kRows, kHeadDim>(p, memory, segments, sharing);
 }
 
 }  // namespace turboquant::cuda

@@ -48,7 +48,7 @@ Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    return Workspace{instance.value()->workspace_bytes(processors.value()), static_cast<std::size_t>(processors.value()) * 4};
+    return Workspace{instance.value()->workspace_bytes(processors.value()), counter_bytes(processors.value())};
 }
 
 Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
@@ -86,6 +86,7 @@ Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
     p.batch = args.batch;
     p.kv_heads = cache.kv_heads;
     p.group = args.query_heads / cache.kv_heads;
+    p.group_inverse = static_cast<std::uint32_t>(((1ull << 32) + p.group - 1) / p.group);
     p.num_queries = args.num_queries;
     p.window = args.window;
     constexpr float kLog2E = 1.4426950408889634f;
@@ -98,7 +99,7 @@ Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
     p.keys = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::key, false);
     p.values = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::value, true);
     p.counters = static_cast<unsigned*>(args.workspace);
-    p.partials = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + (static_cast<std::size_t>(grid) * 4 + 255) / 256 * 256);
+    p.partials = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + counter_bytes(grid));
     p.scratch = p.partials + 2 * static_cast<std::size_t>(grid) * instance.partial;
 
     void* arguments[] = {&p};

@@ -1,5 +1,5 @@
-// Putting a unit's pieces together: those of a CTA's warps, then those of CTAs that share the unit. The CTA that arrives last does it,
-// in the order of the pages: the result does not depend on who that is.
+// Putting a unit's pieces together: those of a CTA's warps, then those of CTAs that share the unit. Each row is counted by itself: the warp
+// that brings a row's last piece takes all of them, in the order of the pages, so that the result does not depend on who that is.
 //
 // A piece is kept as rows of Shape::kRow floats: d weighted sums in rotated space, m (the reference of the sums, log2), l.
 #pragma once
@@ -45,10 +45,9 @@ struct Segments {
 
 // Who shares a unit with whom: CTAs first .. last in order.
 struct Sharing {
-    Unit unit;
+    std::uint32_t start;           // of the unit
     std::uint32_t first, last;
     bool shared, begins_first;     // the unit is the first CTA's own first unit too
-    bool arrived_last;             // this CTA puts it together
 
     // Which of its two pieces CTA c keeps it in.
     __device__ std::uint32_t part_of(std::uint32_t cta) const { return 2 * cta + (cta == first && !begins_first ? 1 : 0); }
@@ -58,22 +57,22 @@ struct Sharing {
 template <int kRows>
 __device__ Sharing sharing_of(const AttendParams& p, const Plan& plan, std::uint32_t item, std::uint32_t begin, std::uint32_t end) {
     Sharing s{};
-    s.unit = unit_at<kRows>(plan, p, item);
-    s.shared = s.unit.start < begin || s.unit.start + s.unit.pages > end;
+    const Unit unit = unit_at<kRows>(plan, p, item);
+    s.start = unit.start;
+    s.shared = unit.start < begin || unit.end() > end;
     if (!s.shared) return s;
-    const std::uint32_t owner = plan.owner((threadIdx.x & 31) == 0 ? s.unit.start : s.unit.start + s.unit.pages - 1);
+    const std::uint32_t owner = plan.owner((threadIdx.x & 31) == 0 ? unit.start : unit.end() - 1);
     s.first = __shfl_sync(~0u, owner, 0);
     s.last = __shfl_sync(~0u, owner, 1);
-    s.begins_first = plan.cut(s.first) == s.unit.start;
+    s.begins_first = plan.cut(s.first) == unit.start;
     return s;
 }
 
-// One row of a shared unit. A warp.
-template <class Shape, int kRows, int kHeadDim>
-__device__ __forceinline__ void merge_shared_row(const AttendParams& p, const Sharing& sharing, int r) {
-    constexpr int kNum = Shape::D / 32, kAtOnce = kNum <= 4 ? 16 : 8;
+// Row r of the pieces that all CTAs have of a unit. A warp.
+template <class Shape, int kAtOnce>
+__device__ __forceinline__ void gather(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
+    constexpr int kNum = Shape::D / 32;
     const int lane = threadIdx.x & 31;
-    Piece<kNum> sum;
     sum.clear();
 #pragma unroll 1
     for (std::uint32_t c = sharing.first; c <= sharing.last; c += kAtOnce) {
@@ -96,76 +95,79 @@ __device__ __forceinline__ void merge_shared_row(const AttendParams& p, const Sh
             if (c + i <= sharing.last) sum.add(piece[i]);
         }
     }
-    write_row<kHeadDim>(p, row_of<kRows>(p, sharing.unit, r), sum.x, sum.m, sum.l);
+}
+
+// Leaves row r of this CTA's piece where others find it. True for the warp that brings the last piece: then sum becomes the whole.
+template <class Shape>
+__device__ __forceinline__ bool hand_in(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
+    constexpr int kNum = Shape::D / 32, kMany = kNum <= 4 ? 16 : 8;
+    const int lane = threadIdx.x & 31;
+    float* row = p.partials + sharing.part_of(blockIdx.x) * Shape::kPartial + r * Shape::kRow;
+#pragma unroll
+    for (int k = 0; k < kNum; ++k) __stcg(row + lane + 32 * k, sum.x[k]);
+    if (lane == 0) __stcg(reinterpret_cast<float2*>(row + Shape::D), make_float2(sum.m, sum.l));
+    __syncwarp();
+    unsigned* counter = p.counters + sharing.first * kMostRows + r;
+    unsigned arrived = 0;
+    if (lane == 0) arrived = device::add_acquire_release(counter);
+    if (__shfl_sync(~0u, arrived, 0) != sharing.last - sharing.first) return false;
+    if (lane == 0) *counter = 0;
+    if (sharing.last - sharing.first < 4) gather<Shape, 4>(p, sharing, r, sum);
+    else gather<Shape, kMany>(p, sharing, r, sum);
+    return true;
 }
 
 // All threads of a CTA, after a barrier. memory: the warps' shared memory, a last piece lying at its start.
 template <class Shape, int kRows, int kHeadDim>
-__device__ __forceinline__ void merge_segments(const AttendParams& p, const std::uint8_t* memory, const Segments<Shape::kWarps>& segments, std::uint32_t first_unit_start,
-                                               std::uint32_t begin, std::uint32_t end) {
+__device__ __forceinline__ void merge_segments(const AttendParams& p, const std::uint8_t* memory, const Segments<Shape::kWarps>& segments, const Sharing* sharing) {
     constexpr int kNum = Shape::D / 32, kWarps = Shape::kWarps;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const std::uint32_t last_start = lane < kWarps ? segments.last_start[lane] : kNone, first_start = lane < kWarps ? segments.first_start[lane] : kNone;
-    std::uint32_t done = kNone;
+    unsigned left = __ballot_sync(~0u, last_start != kNone);
+    // The CTA's first unit may have ended in its first warp: then there is a first piece and no other.
+    int alone = __ffs(__ballot_sync(~0u, first_start != kNone)) - 1;
+    const std::uint32_t alone_start = __shfl_sync(~0u, first_start, alone & 31);
+    if (__ballot_sync(~0u, last_start == alone_start)) alone = -1;
     int turn = warp;
-    // Downwards; at the end the unit of which this CTA has only a first piece, if there is one.
 #pragma unroll 1
-    for (int w = kWarps - 1; w >= -1; --w) {
-        int who = w;
-        std::uint32_t start = w >= 0 ? segments.last_start[w] : kNone;
-        if (w < 0) {
-            bool alone = first_start != kNone;
-#pragma unroll
-            for (int k = 0; k < kWarps; ++k) {
-                const std::uint32_t other = __shfl_sync(~0u, last_start, k);  // by all lanes: not behind an &&
-                alone = alone && other != first_start;
-            }
-            who = __ffs(__ballot_sync(~0u, alone)) - 1;
-            if (who >= 0) start = segments.first_start[who];
-        }
-        if (start == kNone || start == done) continue;
-        done = start;
+    while (left || alone >= 0) {
+        const bool is_last = left != 0;
+        const int who = is_last ? 31 - __clz(left) : alone;
+        const std::uint32_t start = __shfl_sync(~0u, is_last ? last_start : first_start, who);
         const unsigned lasts = __ballot_sync(~0u, last_start == start), firsts = __ballot_sync(~0u, first_start == start);
-        if (turn >= kRows) {
-            turn -= kRows;
-            continue;
-        }
-        const Unit unit = w >= 0 ? segments.last_unit[who] : segments.first_unit[who];
-        const bool whole = unit.start >= begin && unit.start + unit.pages <= end;
+        if (is_last) left &= ~lasts; else alone = -1;
+        if (turn < kRows) {
+            const Unit unit = is_last ? segments.last_unit[who] : segments.first_unit[who];
 #pragma unroll 1
-        for (; turn < kRows; turn += kWarps) {
-            Piece<kNum> sum, first, piece[kWarps];
-            first.clear();
-            if (firsts) {
-                const float* row = p.scratch + (static_cast<std::size_t>(blockIdx.x) * kWarps + __ffs(firsts) - 1) * 2 * Shape::kPartial + turn * Shape::kRow;
-                first.m = row[Shape::D];
-                first.l = row[Shape::D + 1];
+            for (; turn < kRows; turn += kWarps) {
+                Piece<kNum> sum, piece[kWarps];
+                sum.clear();
+                if (firsts) {
+                    const float* row = p.scratch + (static_cast<std::size_t>(blockIdx.x) * kWarps + __ffs(firsts) - 1) * 2 * Shape::kPartial + turn * Shape::kRow;
+                    sum.m = row[Shape::D];
+                    sum.l = row[Shape::D + 1];
 #pragma unroll
-                for (int i = 0; i < kNum; ++i) first.x[i] = row[lane + 32 * i];
-            }
-            float top = first.m;
+                    for (int i = 0; i < kNum; ++i) sum.x[i] = row[lane + 32 * i];
+                }
+                float top = sum.m;
 #pragma unroll
-            for (int k = 0; k < kWarps; ++k) {  // other warps' memory is read too, and what it holds dropped
-                const float* row = reinterpret_cast<const float*>(memory + k * Shape::warp_bytes()) + turn * Shape::kRow;
-                piece[k].m = lasts >> k & 1 ? row[Shape::D] : device::kNothing;
-                piece[k].l = row[Shape::D + 1];
+                for (int k = 0; k < kWarps; ++k) {  // other warps' memory is read too, and what it holds dropped
+                    const float* row = reinterpret_cast<const float*>(memory + k * Shape::warp_bytes()) + turn * Shape::kRow;
+                    piece[k].m = lasts >> k & 1 ? row[Shape::D] : device::kNothing;
+                    piece[k].l = row[Shape::D + 1];
 #pragma unroll
-                for (int i = 0; i < kNum; ++i) piece[k].x[i] = row[lane + 32 * i];
-                top = fmaxf(top, piece[k].m);
-            }
-            sum = first;
-            sum.rescale(top);
+                    for (int i = 0; i < kNum; ++i) piece[k].x[i] = row[lane + 32 * i];
+                    top = fmaxf(top, piece[k].m);
+                }
+                sum.rescale(top);
 #pragma unroll
-            for (int k = 0; k < kWarps; ++k) {
-                if (lasts >> k & 1) sum.add(piece[k]);
-            }
-            if (whole) {
+                for (int k = 0; k < kWarps; ++k) {
+                    if (lasts >> k & 1) sum.add(piece[k]);
+                }
+                const Sharing& own = sharing[start == sharing[0].start ? 0 : 1];
+                const bool shared = own.shared && own.start == start;
+                if (shared && !hand_in<Shape>(p, own, turn, sum)) continue;
                 write_row<kHeadDim>(p, row_of<kRows>(p, unit, turn), sum.x, sum.m, sum.l);
-            } else {
-                float* row = p.partials + (2 * blockIdx.x + (start == first_unit_start ? 0 : 1)) * Shape::kPartial + turn * Shape::kRow;
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) __stcg(row + lane + 32 * k, sum.x[k]);
-                if (lane == 0) __stcg(reinterpret_cast<float2*>(row + Shape::D), make_float2(sum.m, sum.l));
             }
         }
         turn -= kRows;

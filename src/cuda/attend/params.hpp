@@ -24,13 +24,14 @@ struct AttendParams {
     std::int64_t query_token_stride, query_head_stride, output_token_stride, output_head_stride;  // in numbers
     std::uint32_t page_units, head_units;  // bytes from page to page and from head to head, in units of 128
     std::int32_t table_stride, batch, kv_heads, group, num_queries;
+    std::uint32_t group_inverse;      // 2^32 / group, rounded up: row / group is the upper half of a product
     std::int32_t window;              // 0: none
     float scale, norm, cap;           // scale: times log2(e); norm: of the rotation; cap: times log2(e), 0: none
     Number query_number, output_number;
     std::int32_t early;               // programmatic dependent launch: 0 no, 1 wait at once, 2 wait before what an append writes
     RotationBits keys, values;
     // workspace
-    unsigned* counters;               // [grid], zero between launches
+    unsigned* counters;               // [grid][kMostRows], zero between launches
     float* partials;                  // [2 grid][kPartial]: of a CTA's first and last unit
     float* scratch;                   // [grid][warps][2][kPartial]: a warp's first piece, and what it writes out
 };

@@ -9,7 +9,8 @@
 
 namespace turboquant::cuda {
 
-inline constexpr int kMaxQueries = 16, kMaxGroup = 16, kMaxBatch = 1024;
+inline constexpr int kMaxQueries = 16, kMaxGroup = 128, kMaxBatch = 1024;
+inline constexpr int kMostRows = 16;        // of a unit
 inline constexpr std::size_t kSharedLimit = 227 * 1024;
 
 // Query rows that a unit has: (positions times heads of the group) of one KV head, in tiles of 4, 8 or 16 rows.
@@ -17,6 +18,9 @@ constexpr int rows_for(int group, int num_queries) {
     const int rows = group * num_queries;
     return rows <= 4 ? 4 : rows <= 8 ? 8 : 16;
 }
+
+// Bytes of the workspace that are zero between launches: the same for all kernels, which may share it.
+constexpr std::size_t counter_bytes(int grid) { return (static_cast<std::size_t>(grid) * kMostRows * 4 + 255) / 256 * 256; }
 
 // One kernel's shape. d: head_dim rounded up to a multiple of 32.
 template <int kKeyBits, int kValueBits, int kRows, int kHeadDim>
@@ -35,9 +39,12 @@ struct AttendShape {
     // warps. Many registers (wide heads, many rows) allow only eight.
     static constexpr bool kLight = kKeyBits + kValueBits < 8 && D <= 128 && kRows <= 8;
     static constexpr int kSlots = D == 64 && kRows <= 8 ? 3 : 2;
-    static constexpr int kWanted = kLight || (D == 64 && kRows <= 8) ? 12 : 8;
-    static constexpr std::size_t warp_bytes() { return ring_bytes(kSlots) + kQueryBytes; }
+    static constexpr int kWanted = kLight || (D == 64 && kRows <= 8) || (D <= 128 && kRows == 8) ? 12 : 8;
     static constexpr std::size_t kFixed = 24 * 1024;                    // the plan of kMaxBatch sequences, and static arrays
+    // Where a warp puts a unit that it has all of: behind its queries, or, where that is too much, in the workspace.
+    static constexpr std::size_t kStage = ring_bytes(kSlots) + kQueryBytes;
+    static constexpr bool kStaged = kWanted * (kStage + kPartialBytes) + kFixed <= kSharedLimit;
+    static constexpr std::size_t warp_bytes() { return kStage + (kStaged ? kPartialBytes : 0); }
     static constexpr int kWarps = kWanted * warp_bytes() + kFixed <= kSharedLimit ? kWanted : static_cast<int>((kSharedLimit - kFixed) / warp_bytes());
     static_assert(kWarps >= 4);
 
@@ -46,7 +53,7 @@ struct AttendShape {
     static constexpr std::size_t shared_bytes(int batch) { return kPlan + plan_bytes(batch); }
     static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * kRow;  // floats about one unit
     static constexpr std::size_t workspace_bytes(int grid) {
-        return (static_cast<std::size_t>(grid) * 4 + 255) / 256 * 256 + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps);
+        return counter_bytes(grid) + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps);
     }
 };
 

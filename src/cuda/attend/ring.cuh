@@ -22,18 +22,22 @@ struct Ring {
     __device__ Ring(const AttendParams& params, const Plan& the_plan, std::uint32_t first, std::uint32_t last, std::uint32_t memory_at, std::uint32_t barriers_at)
         : p(params), plan(the_plan), begin(first), end(last), memory(memory_at), barriers(barriers_at) {}
 
-    __device__ std::uint32_t blob_of(std::uint32_t item, bool* old = nullptr) const {
-        item = min(item, end - 1);
-        const Unit unit = unit_at<kRows>(plan, p, item);
+    __device__ std::uint32_t blob_at(const Unit& unit, std::uint32_t item, bool* old) const {
         const int page = unit.first_page + static_cast<int>(item - unit.start);
-        if (old) *old = page < (unit.length - unit.queries) / kPageTokens;
+        *old = page < (unit.length - unit.queries) / kPageTokens;
         return static_cast<std::uint32_t>(__ldg(p.block_table + static_cast<std::int64_t>(unit.sequence) * p.table_stride + page)) * p.page_units + unit.kv_head() * p.head_units;
     }
-    // Before the first issue. Needs at least one item.
-    __device__ void look_up() {
-        const int lane = threadIdx.x & 31;
-        now = blob_of(begin + lane, &now_old);
-        if (begin + 32 < end) next = blob_of(begin + 32 + lane);
+    // A lane's blob of the 32 items from `item` on, whatever their units.
+    __device__ std::uint32_t blob_of_lane(std::uint32_t item) const {
+        bool ignored;
+        const std::uint32_t own = min(item + (threadIdx.x & 31), end - 1);
+        return blob_at(unit_at<kRows>(plan, p, own), own, &ignored);
+    }
+    // Before the first issue, with the unit of the first item. Needs at least one item.
+    __device__ void look_up(const Unit& unit) {
+        const std::uint32_t own = min(begin + (threadIdx.x & 31), end - 1);
+        now = min(begin + 31, end - 1) < unit.end() ? blob_at(unit, own, &now_old) : blob_at(unit_at<kRows>(plan, p, own), own, &now_old);
+        if (begin + 32 < end) next = blob_of_lane(begin + 32);
     }
     // Whether the pages of the first filling may be read before the preceding kernel, an append, is complete.
     __device__ bool starts_old() const {
@@ -50,7 +54,7 @@ struct Ring {
         const std::uint32_t page = issued >> 1;
         if ((issued & 63) == 0 && issued) {
             now = next;
-            if (begin + page + 32 < end) next = blob_of(begin + page + 32 + (threadIdx.x & 31));
+            if (begin + page + 32 < end) next = blob_of_lane(begin + page + 32);
         }
         const std::uint32_t blob = __shfl_sync(~0u, now, page & 31);
         if (begin + page < end && (threadIdx.x & 31) == 0) {

@@ -19,7 +19,7 @@ struct Row {
 template <int kRows>
 __device__ Row row_of(const AttendParams& p, const Unit& unit, int r) {
     const int wanted = unit.tile() * kRows + r, last = unit.queries * p.group - 1, row = min(wanted, last);
-    const int query = row / p.group;
+    const int query = static_cast<int>(p.group == 1 ? row : __umulhi(row, p.group_inverse));
     // Sequences shorter than their queries answer the last of them only.
     const std::int64_t first = p.query_start ? p.query_start[unit.sequence + 1] - unit.queries
                                              : static_cast<std::int64_t>(unit.sequence + 1) * p.num_queries - unit.queries;
@@ -79,7 +79,7 @@ __device__ void write_empty(const AttendParams& p, const Sequence* sequences) {
     for (int b = blockIdx.x; b < p.batch; b += gridDim.x) {
         const std::int64_t begin = p.query_start ? p.query_start[b] : static_cast<std::int64_t>(b) * p.num_queries;
         const std::int64_t end = p.query_start ? p.query_start[b + 1] : begin + p.num_queries;
-        for (std::int64_t token = begin; token < end - sequences[b].queries; ++token) {
+        for (std::int64_t token = begin; token < end - sequences[b].queries(); ++token) {
             for (int i = threadIdx.x; i < heads * kHeadDim; i += blockDim.x) {
                 const int head = i / kHeadDim;
                 store_number(p.output, token * p.output_token_stride + head * p.output_head_stride + i % kHeadDim, p.output_number, 0);

@@ -32,16 +32,21 @@ struct ScalarLookup;
 template <>
 struct ScalarLookup<4> {
     static constexpr bool kTwoParts = true;
-    TQ_DEV void init() {}
+    std::uint32_t lower, upper;
+    // Through a shuffle the compiler cannot see through the constants, which it would copy from uniform registers at every use.
+    TQ_DEV void init() {
+        lower = from_lane(table_word(4, 0), 0);
+        upper = from_lane(table_word(4, 8, 1), 0);
+    }
     TQ_DEV void decode(const std::uint32_t* words, std::uint32_t* r, std::uint32_t* second) const {
-        constexpr std::uint32_t kLower0 = table_word(4, 0), kLower1 = table_word(4, 4), kUpper0 = table_word(4, 8, 1), kUpper1 = table_word(4, 12, 1);
+        constexpr std::uint32_t kLower = table_word(4, 4), kUpper = table_word(4, 12, 1);
         TQ_UNROLL
         for (int i = 0; i < 4; ++i) {
             const std::uint32_t flipped = words[i] ^ 0x88888888u;
-            r[2 * i] = permute_bytes(kLower0, kLower1, words[i]);
-            r[2 * i + 1] = permute_bytes(kLower0, kLower1, words[i] >> 16);
-            second[2 * i] = permute_bytes(kUpper0, kUpper1, flipped);
-            second[2 * i + 1] = permute_bytes(kUpper0, kUpper1, flipped >> 16);
+            r[2 * i] = permute_bytes(lower, kLower, words[i]);
+            r[2 * i + 1] = permute_bytes(lower, kLower, words[i] >> 16);
+            second[2 * i] = permute_bytes(upper, kUpper, flipped);
+            second[2 * i + 1] = permute_bytes(upper, kUpper, flipped >> 16);
         }
     }
 };
@@ -50,7 +55,6 @@ template <>
 struct ScalarLookup<3> {
     static constexpr bool kTwoParts = false;
     std::uint32_t table;
-    // Through a shuffle the compiler cannot see through the constant, which it would copy from a uniform register at every use.
     TQ_DEV void init() { table = from_lane(table_word(3, 0), 0); }
     TQ_DEV void decode(const std::uint32_t* words, std::uint32_t* r, std::uint32_t*) const {
         constexpr std::uint32_t kUpper = table_word(3, 4);

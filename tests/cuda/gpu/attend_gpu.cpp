@@ -49,6 +49,7 @@ TEST(Attend, EveryFamily) {
 
 TEST(Attend, EveryGroup) {
     for (int group = 1; group <= 16; ++group) check({.page = page(128, 4, 4), .group = group, .lengths = kRagged});
+    for (int group : {20, 24, 71}) check({.page = page(128, 4, 4), .group = group, .num_queries = 2, .lengths = {1, 64, 130, 700}});  // several tiles of rows
     for (int group : {3, 6, 12}) check({.page = page(128, 3, 2), .group = group, .lengths = kRagged});
 }
 
