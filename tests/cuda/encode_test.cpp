@@ -34,7 +34,9 @@ void check(int bits, Side side, bool gain_search, const std::vector<float>& x) {
         std::uint8_t codes[kNum];
         const int lane = device::lane_id();
         for (int k = 0; k < kNum; ++k) y[k] = lane + 32 * k < kHeadDim ? x[lane + 32 * k] : 0;
-        const std::uint16_t scale = device::encode_vector<kHeadDim>(book, y, cuda::rotation_norm(kHeadDim), rotation.sign, rotation.paley, codes);
+        const auto encode = [&]<int kBits>() { return device::encode_vector<kHeadDim, kBits>(book, y, cuda::rotation_norm(kHeadDim), rotation.sign, rotation.paley, codes); };
+        const std::uint16_t scale = bits == 2 ? encode.template operator()<2>() : bits == 3 ? encode.template operator()<3>() : bits == 4 ? encode.template operator()<4>()
+                                                                                                                                  : encode.template operator()<8>();
         if (lane == 0) got_scale = scale;
         for (int k = 0; k < kNum; ++k) {
             if (lane + 32 * k < kHeadDim) got[lane + 32 * k] = codes[k];

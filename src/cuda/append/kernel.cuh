@@ -2,10 +2,13 @@
 // warps code one row after another, and the codes go into the pages word by word. Compile with -fmad=false.
 #pragma once
 
+#include <type_traits>
+
 #include "core/page.hpp"
 #include "cuda/append/params.hpp"
 #include "cuda/device/bulk_copy.cuh"
 #include "cuda/device/encode.cuh"
+#include "cuda/device/pack.cuh"
 
 namespace turboquant::cuda {
 
@@ -25,11 +28,20 @@ struct AppendToken {
 };
 
 // Number of a row as binary16 bits.
-__device__ inline std::uint16_t load_half(const AppendSide& side, Number number, std::int64_t token, int head, int dim) {
+template <Number kNumber>
+__device__ __forceinline__ std::uint16_t load_half(const AppendSide& side, std::int64_t token, int head, int dim) {
     const std::int64_t at = token * side.token_stride + head * side.head_stride + dim;
-    if (number == Number::bf16) return device::half_bits(__uint_as_float(static_cast<std::uint32_t>(static_cast<const std::uint16_t*>(side.rows)[at]) << 16));
-    if (number == Number::fp16) return static_cast<const std::uint16_t*>(side.rows)[at];
-    return device::half_bits(static_cast<const float*>(side.rows)[at]);
+    if constexpr (kNumber == Number::bf16) return device::half_bits(__uint_as_float(static_cast<std::uint32_t>(static_cast<const std::uint16_t*>(side.rows)[at]) << 16));
+    else if constexpr (kNumber == Number::fp16) return static_cast<const std::uint16_t*>(side.rows)[at];
+    else return device::half_bits(static_cast<const float*>(side.rows)[at]);
+}
+
+// Calls work(std::integral_constant) with the rows' format: once around many loads, which then are under way together.
+template <class Work>
+__device__ __forceinline__ void with_number(Number number, Work&& work) {
+    if (number == Number::bf16) work(std::integral_constant<Number, Number::bf16>());
+    else if (number == Number::fp16) work(std::integral_constant<Number, Number::fp16>());
+    else work(std::integral_constant<Number, Number::fp32>());
 }
 
 __device__ inline bool is_finite(std::uint16_t half) { return (half & 0x7c00) != 0x7c00; }
@@ -46,23 +58,32 @@ __device__ inline std::int32_t page_before(const AppendParams& p, std::int32_t t
     return position < kPageTokens ? -1 : p.block_table[static_cast<std::int64_t>(low) * p.table_stride + position / kPageTokens - 1];
 }
 
+// Which slots follow the one before them in the same page: bit i % 32 of word i / 32 for entry i of the window.
+struct Links {
+    std::uint32_t words[kWindow / 32 + 2];  // the last ones are zero
+
+    __device__ std::uint64_t from(int i) const {  // bits i .. i + 63
+        const std::uint32_t a = words[i / 32], b = words[i / 32 + 1], c = words[i / 32 + 2];
+        return static_cast<std::uint64_t>(__funnelshift_r(b, c, i)) << 32 | __funnelshift_r(a, b, i);
+    }
+    __device__ int begin_of_run(int i) const { return i - __clzll(~from(i - 63)); }
+    __device__ int end_of_run(int i) const { return i + __ffsll(static_cast<long long>(~from(i + 1))); }  // i: any of the run
+};
+static_assert(kBefore >= 2 * kPageTokens + 63, "runs are looked for backwards");
+
 // slots: those of tokens [first - kBefore, first + kMaxTile + 64), -1 outside.
-__device__ inline AppendToken describe_token(const AppendParams& p, const std::int64_t* slots, int i, int first) {
+__device__ inline AppendToken describe_token(const AppendParams& p, const std::int64_t* slots, const Links& links, int i, int first) {
     AppendToken token{};
     const int at = kBefore + i;
     token.slot = slots[at];
     token.source = Source::none;
     if (token.slot < 0) return token;
-    const auto linked = [&](int k) { return slots[k] == slots[k - 1] + 1 && slots[k] % kPageTokens != 0 && slots[k - 1] >= 0; };
-    int begin = at, end = at + 1;
-    while (begin > 1 && linked(begin)) --begin;
-    while (end < kWindow && linked(end)) ++end;
+    int begin = links.begin_of_run(at), end = links.end_of_run(at);
     // Where slots of the page were skipped in this call, the run that begins the page counts, if it is in this call.
     const int place = static_cast<int>(slots[begin] % kPageTokens);
     if (place != 0 && slots[begin - place] == slots[begin] - place) {
         begin -= place;
-        end = begin + 1;
-        while (linked(end)) ++end;
+        end = links.end_of_run(begin);
     }
     token.starts_page = slots[begin] % kPageTokens == 0;
     token.page = static_cast<std::int32_t>(token.slot / kPageTokens);
@@ -77,9 +98,8 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     if (before < 0) return token;
     // The page before may begin in this very call: then its reference is the mean of its 64 rows, not what the page holds; or, if some of
     // these are skipped, whatever another CTA is about to settle: the run takes its own mean.
-    int other = begin - 1;
-    while (other > 1 && linked(other)) --other;
     if (slots[begin - kPageTokens] == static_cast<std::int64_t>(before) * kPageTokens) {
+        const int other = links.begin_of_run(begin - 1);
         if (slots[begin - 1] != static_cast<std::int64_t>(before) * kPageTokens + kPageTokens - 1 || begin - other != kPageTokens) return token;
         token.run = first - kBefore + other;
         token.run_length = kPageTokens;
@@ -90,15 +110,18 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     return token;
 }
 
-// Mean of a run's rows, number `dim`, in binary16: the tree sum over 64 rows, rows that do not count being zero.
-__device__ inline std::uint16_t mean_of_run(const AppendParams& p, std::int32_t run, int length, std::uint64_t counted, int head, int dim) {
-    float column[kPageTokens];
+// Mean in binary16 of a run's first kRows rows, in one number: the tree sum over 64 rows, of which those that do not count are zero. half: of
+// two neighbouring rows each.
+template <int kRows>
+__device__ __forceinline__ std::uint16_t mean_of_halves(const std::uint32_t* half, std::uint64_t counted) {
+    float column[kRows];
 #pragma unroll
-    for (int t = 0; t < kPageTokens; ++t) {
-        column[t] = t < length && counted >> t & 1 ? device::half_value(load_half(p.keys, p.number, run + t, head, dim)) : 0.0f;
+    for (int t = 0; t < kRows; ++t) {
+        column[t] = counted >> t & 1 ? device::half_value(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2)))) : 0.0f;
+        if (kRows < kPageTokens) column[t] = column[t] + 0.0f;  // what the rest of the tree does
     }
 #pragma unroll
-    for (int h = kPageTokens / 2; h >= 1; h /= 2) {
+    for (int h = kRows / 2; h >= 1; h /= 2) {
 #pragma unroll
         for (int t = 0; t < h; ++t) column[t] = column[t] + column[t + h];
     }
@@ -106,72 +129,106 @@ __device__ inline std::uint16_t mean_of_run(const AppendParams& p, std::int32_t 
     return count == 0 ? 0 : device::half_bits(column[0] / static_cast<float>(count));
 }
 
-// Which of a run's rows have only finite numbers. A warp.
+template <int kRows>
+__device__ __forceinline__ void load_column(const AppendParams& p, std::int32_t run, int length, int head, int dim, std::uint32_t* half) {
+    with_number(p.number, [&](auto number) {
+#pragma unroll
+        for (int t = 0; t < kRows; t += 2) {
+            const std::uint32_t low = t < length ? load_half<decltype(number)::value>(p.keys, run + t, head, dim) : 0;
+            const std::uint32_t high = t + 1 < length ? load_half<decltype(number)::value>(p.keys, run + t + 1, head, dim) : 0;
+            half[t / 2] = low | high << 16;
+        }
+    });
+}
+
+// A long run's mean, by all threads of the CTA; a barrier is part of it. finite: [2] words in shared memory, all ones.
 template <int kHeadDim>
-__device__ std::uint64_t finite_rows(const AppendParams& p, std::int32_t run, int length, int head, int first, int step) {
+__device__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* finite, std::uint16_t* mean) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+    static_assert(D <= kAppendThreads);
+    const int dim = threadIdx.x;
+    std::uint32_t half[kPageTokens / 2] = {};
+    if (dim < D) {
+        if (dim < kHeadDim) load_column<kPageTokens>(p, run, length, head, dim, half);
+        std::uint32_t mine[2] = {~0u, ~0u};
+#pragma unroll
+        for (int t = 0; t < kPageTokens; ++t) {
+            if (!is_finite(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2))))) mine[t / 32] &= ~(1u << (t % 32));
+        }
+#pragma unroll
+        for (int w = 0; w < 2; ++w) {
+            const std::uint32_t all = __reduce_and_sync(~0u, mine[w]);
+            if ((dim & 31) == 0) atomicAnd(finite + w, all);
+        }
+    }
+    __syncthreads();
+    const std::uint64_t counted = (static_cast<std::uint64_t>(finite[1]) << 32 | finite[0]) & (~0ull >> (kPageTokens - length));
+    if (dim < D) mean[dim] = mean_of_halves<kPageTokens>(half, counted);
+}
+
+// Which of a short run's rows have only finite numbers. A warp.
+template <int kHeadDim>
+__device__ std::uint64_t finite_rows(const AppendParams& p, std::int32_t run, int length, int head) {
     std::uint64_t counted = 0;
-    for (int t = first; t < length; t += step) {
+    for (int t = 0; t < length; ++t) {
         bool finite = true;
-        for (int dim = threadIdx.x & 31; dim < kHeadDim; dim += 32) finite = finite && is_finite(load_half(p.keys, p.number, run + t, head, dim));
+        with_number(p.number, [&](auto number) {
+            for (int dim = threadIdx.x & 31; dim < kHeadDim; dim += 32) finite = finite && is_finite(load_half<decltype(number)::value>(p.keys, run + t, head, dim));
+        });
         if (__all_sync(~0u, finite)) counted |= 1ull << t;
     }
     return counted;
 }
 
-// Writes the codes of the tile's tokens [from, to), which are neighbours in one page, of one side. codes: [kMaxTile][d] bytes.
+// Rows of codes in shared memory are so far apart that lanes find theirs in different banks.
 template <int kHeadDim>
-__device__ void write_codes(const PageSide& layout, std::uint8_t* part, const std::uint8_t* codes, int from, int to, int place) {
-    constexpr int D = device::RotationShape<kHeadDim>::kPadded;
-    const std::uint64_t present = (to - from == kPageTokens ? ~0ull : (1ull << (to - from)) - 1) << place;
-    const std::uint8_t* row0 = codes + (from - place) * D;  // of the page's token 0
-    for (int job = threadIdx.x; job < kWarpLanes * D / 16; job += kAppendThreads) {
-        const int lane = job % kWarpLanes, group = job / kWarpLanes, g = lane / 4, t = lane % 4;
-        std::uint32_t words[8] = {}, masks[8] = {};
-        bool any = false;
-#pragma unroll 8
-        for (int n = 0; n < 32; ++n) {
-            int token, dim;
-            if (layout.side == Side::key) {
-                const int position = 32 * group + n;
-                token = 8 * (position / (D / 4)) + g;
-                dim = D / 4 * t + position % (D / 4);
-            } else {
-                const int s = group / (D / 32), j = group % (D / 32), b = n & 3;
-                token = 32 * s + 16 * (n >> 4) + 8 * (b / 2) + 2 * t + b % 2;
-                dim = D / 8 * g + 4 * j + 2 * (n >> 3 & 1) + (n >> 2 & 1);
-            }
-            if (!(present >> token & 1)) continue;
-            any = true;
-            const std::uint32_t code = row0[token * D + dim];
-            for (int i = 0; i < layout.num_pieces(n); ++i) {
-                const auto piece = layout.piece(n, i);
-                words[piece.word] |= (code >> piece.from & ((1u << piece.width) - 1)) << piece.shift;
-                masks[piece.word] |= ((1u << piece.width) - 1) << piece.shift;
-            }
-        }
-        if (!any) continue;
-        for (int w = 0; w < layout.bits; ++w) {
-            auto* to_word = reinterpret_cast<std::uint32_t*>(part + layout.word_offset(lane, layout.group_word(group, w)));
-            if (masks[w] == ~0u) {
-                *to_word = words[w];
-            } else if (masks[w]) {  // other bits belong to other tokens, which another CTA may be writing
-                atomicAnd(to_word, ~masks[w]);
-                if (words[w]) atomicOr(to_word, words[w]);
-            }
+constexpr int kCodeStride = device::RotationShape<kHeadDim>::kPadded + 4;
+
+// Writes one group of every lane, of the page's tokens that are present. row0: codes of the page's token 0. A warp.
+template <int kHeadDim, int kBits, Side kSide>
+__device__ void write_group(std::uint8_t* part, const std::uint8_t* row0, std::uint64_t present, int group) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kStride = kCodeStride<kHeadDim>;
+    constexpr PageSide kLayout{kSide, kHeadDim, kBits};
+    std::uint32_t codes[8], masks[8], words[kBits], covered[kBits];
+    device::group_codes<D, kSide>(
+        group, [&](int token, int word) { return present >> token & 1 ? *reinterpret_cast<const std::uint32_t*>(row0 + token * kStride + 4 * word) : 0u; }, codes);
+    device::group_codes<D, kSide>(
+        group, [&](int token, int) { return present >> token & 1 ? 0x01010101u * ((1u << kBits) - 1) : 0u; }, masks);
+    device::pack_group<kBits>(codes, words);
+    device::pack_group<kBits>(masks, covered);
+#pragma unroll
+    for (int w = 0; w < kBits; ++w) {
+        auto* to = reinterpret_cast<std::uint32_t*>(part + kLayout.word_offset(threadIdx.x & 31, kLayout.group_word(group, w)));
+        if (covered[w] == ~0u) {
+            *to = words[w];
+        } else if (covered[w]) {  // other bits belong to other tokens, which another CTA may be writing
+            atomicAnd(to, ~covered[w]);
+            if (words[w]) atomicOr(to, words[w]);
         }
     }
 }
 
+// Calls work(std::integral_constant) with the number of bits.
+template <class Work>
+__device__ __forceinline__ void with_bits(int bits, Work&& work) {
+    if (bits == 4) work(std::integral_constant<int, 4>());
+    else if (bits == 3) work(std::integral_constant<int, 3>());
+    else if (bits == 2) work(std::integral_constant<int, 2>());
+    else work(std::integral_constant<int, 8>());
+}
+
 template <int kHeadDim>
-__global__ void __launch_bounds__(kAppendThreads) append_kernel(const __grid_constant__ AppendParams p, const __grid_constant__ PageLayout layout) {
-    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = D / 32;
+__global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_constant__ AppendParams p, const __grid_constant__ PageLayout layout) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = D / 32, kStride = kCodeStride<kHeadDim>;
     __shared__ std::int64_t slots[kWindow];
+    __shared__ Links links;
     __shared__ AppendToken tokens[kMaxTile];
-    __shared__ std::int32_t mean_run[kMeans];
+    __shared__ std::int32_t mean_run[kMeans], mean_length[kMeans];
     __shared__ std::uint32_t mean_rows[kMeans][2];
     __shared__ std::uint16_t means[kMeans][D];
-    __shared__ int num_means;
-    extern __shared__ std::uint8_t codes[];  // [2][tile][D]
+    __shared__ int num_means, num_runs;
+    __shared__ std::uint8_t run_from[kMaxTile + 1];
+    extern __shared__ __align__(16) std::uint8_t codes[];  // [2][tile][kStride]
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     const int head = blockIdx.x % p.kv_heads, first = blockIdx.x / p.kv_heads * p.tile, num = min(p.tile, p.tokens - first);
     if (p.early) {
@@ -182,36 +239,50 @@ __global__ void __launch_bounds__(kAppendThreads) append_kernel(const __grid_con
         const int at = first - kBefore + i;
         slots[i] = at >= 0 && at < p.tokens ? p.slots[at] : -1;
     }
-    if (thread == 0) num_means = 0;
+    if (thread < 2 * kMeans) mean_rows[thread / 2][thread % 2] = ~0u;
+    if (thread < kWindow / 32 + 2) links.words[thread] = 0;
     __syncthreads();
-    if (thread < num) tokens[thread] = describe_token(p, slots, thread, first);
-    __syncthreads();
-    if (thread == 0) {  // the long runs whose means are needed, each once
-        int count = 0;
-        std::int32_t latest = -1;
-        for (int i = 0; i < num; ++i) {
-            if (tokens[i].source != Source::mean || tokens[i].run_length < kLongRun || tokens[i].run <= latest) continue;
-            latest = mean_run[count++] = tokens[i].run;
-        }
-        num_means = count;
+    for (int i = thread; i < kWindow; i += kAppendThreads) {  // whole warps
+        const bool linked = i > 0 && slots[i - 1] >= 0 && slots[i] == slots[i - 1] + 1 && slots[i] % kPageTokens != 0;
+        const unsigned word = __ballot_sync(~0u, linked);
+        if (lane == 0) links.words[i / 32] = word;
     }
-    if (thread < 2 * kMeans) mean_rows[thread / 2][thread % 2] = 0;
     __syncthreads();
-    for (int m = 0; m < num_means; ++m) {
-        const std::int32_t run = mean_run[m];
-        int length = 0;
-        for (int i = 0; i < num; ++i) {
-            if (tokens[i].source == Source::mean && tokens[i].run == run) length = tokens[i].run_length;
+    if (thread < num) tokens[thread] = describe_token(p, slots, links, thread, first);
+    if (warp == kAppendWarps - 1) {  // where neighbours in one page begin within the tile; skipped slots stand alone
+        const std::uint64_t inside = links.from(kBefore) & ~1ull, begins = ~inside & (~0ull >> (kMaxTile - num));
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int i = lane + 32 * half;
+            if (begins >> i & 1) run_from[__popcll(begins & ((1ull << i) - 1))] = static_cast<std::uint8_t>(i);
         }
-        const std::uint64_t mine = finite_rows<kHeadDim>(p, run, length, head, warp, kAppendWarps);
         if (lane == 0) {
-            atomicOr(&mean_rows[m][0], static_cast<std::uint32_t>(mine));
-            atomicOr(&mean_rows[m][1], static_cast<std::uint32_t>(mine >> 32));
+            num_runs = __popcll(begins);
+            run_from[num_runs] = static_cast<std::uint8_t>(num);
         }
-        __syncthreads();
-        const std::uint64_t counted = static_cast<std::uint64_t>(mean_rows[m][1]) << 32 | mean_rows[m][0];
-        for (int dim = thread; dim < D; dim += kAppendThreads) means[m][dim] = dim < kHeadDim ? mean_of_run(p, run, length, counted, head, dim) : 0;
     }
+    __syncthreads();
+    if (warp == 0) {  // the long runs whose means are needed, each once
+        std::int32_t latest = -1;
+        int count = 0;
+        for (int half = 0; half < kMaxTile && half < num; half += 32) {
+            const int i = half + lane;
+            const bool wanted = i < num && tokens[i].source == Source::mean && tokens[i].run_length >= kLongRun;
+            const std::int32_t run = wanted ? tokens[i].run : -1;
+            unsigned left = __ballot_sync(~0u, wanted && run > latest);
+            while (left) {
+                const int who = __ffs(left) - 1;
+                latest = __shfl_sync(~0u, run, who);
+                if (lane == 0) mean_run[count] = latest;
+                if (lane == who) mean_length[count] = tokens[i].run_length;
+                ++count;
+                left = __ballot_sync(~0u, wanted && run > latest);
+            }
+        }
+        if (lane == 0) num_means = count;
+    }
+    __syncthreads();
+    for (int m = 0; m < num_means; ++m) mean_of_long_run<kHeadDim>(p, mean_run[m], mean_length[m], head, mean_rows[m], means[m]);
     __syncthreads();
 
     for (int job = warp; job < 2 * num; job += kAppendWarps) {
@@ -225,12 +296,14 @@ __global__ void __launch_bounds__(kAppendThreads) append_kernel(const __grid_con
         std::uint8_t* to = blob + (value ? layout.offset(Side::value) : 0);
         float x[kNum];
         std::uint16_t reference[kNum];
+        with_number(p.number, [&](auto number) {
 #pragma unroll
-        for (int k = 0; k < kNum; ++k) {
-            const int dim = lane + 32 * k;
-            x[k] = dim < kHeadDim ? device::half_value(load_half(side, p.number, first + i, head, dim)) : 0.0f;
-            reference[k] = 0;
-        }
+            for (int k = 0; k < kNum; ++k) {
+                const int dim = lane + 32 * k;
+                x[k] = dim < kHeadDim ? device::half_value(load_half<decltype(number)::value>(side, first + i, head, dim)) : 0.0f;
+                reference[k] = 0;
+            }
+        });
         if (!value) {
             if (token.source == Source::stored) {
                 const auto* stored = reinterpret_cast<const std::uint16_t*>(
@@ -243,10 +316,13 @@ __global__ void __launch_bounds__(kAppendThreads) append_kernel(const __grid_con
 #pragma unroll
                 for (int k = 0; k < kNum; ++k) reference[k] = means[m][lane + 32 * k];
             } else if (token.source == Source::mean) {
-                const std::uint64_t counted = finite_rows<kHeadDim>(p, token.run, token.run_length, head, 0, 1);
+                const std::uint64_t counted = finite_rows<kHeadDim>(p, token.run, token.run_length, head);
+#pragma unroll
                 for (int k = 0; k < kNum; ++k) {
                     const int dim = lane + 32 * k;
-                    reference[k] = dim < kHeadDim ? mean_of_run(p, token.run, token.run_length, counted, head, dim) : 0;
+                    std::uint32_t half[kLongRun / 2] = {};
+                    if (dim < kHeadDim) load_column<kLongRun>(p, token.run, token.run_length, head, dim, half);
+                    reference[k] = mean_of_halves<kLongRun>(half, counted);
                 }
             }
 #pragma unroll
@@ -256,23 +332,31 @@ __global__ void __launch_bounds__(kAppendThreads) append_kernel(const __grid_con
             }
         }
         std::uint8_t own[kNum];
-        const std::uint16_t scale = device::encode_vector<kHeadDim>(side.book, x, p.norm, side.rotation.sign, side.rotation.paley, own);
+        std::uint16_t scale = 0;
+        with_bits(side.book.bits, [&](auto bits) {
+            scale = device::encode_vector<kHeadDim, decltype(bits)::value>(side.book, x, p.norm, side.rotation.sign, side.rotation.paley, own);
+        });
 #pragma unroll
-        for (int k = 0; k < kNum; ++k) codes[((value ? p.tile : 0) + i) * D + lane + 32 * k] = own[k];
+        for (int k = 0; k < kNum; ++k) codes[((value ? p.tile : 0) + i) * kStride + lane + 32 * k] = own[k];
         if (lane == 0) reinterpret_cast<std::uint16_t*>(to + part.scales_offset())[PageSide::scale_index(static_cast<int>(token.slot % kPageTokens))] = scale;
     }
     __syncthreads();
 
-    for (int from = 0; from < num;) {
-        int to = from + 1;
+    constexpr int kGroups = D / 16;  // of a side of a page
+    for (int job = warp; job < 2 * kGroups * num_runs; job += kAppendWarps) {
+        const int run = job / (2 * kGroups), group = job % kGroups, from = run_from[run], length = run_from[run + 1] - from;
+        const bool value = job / kGroups % 2;
         const std::int64_t slot = tokens[from].slot;
-        while (to < num && slot >= 0 && tokens[to].slot == slot + (to - from) && tokens[to].slot % kPageTokens != 0) ++to;
-        if (slot >= 0) {
-            std::uint8_t* blob = p.pool + 128ull * (static_cast<std::uint64_t>(slot / kPageTokens) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
-            write_codes<kHeadDim>(layout.keys(), blob, codes, from, to, static_cast<int>(slot % kPageTokens));
-            write_codes<kHeadDim>(layout.values(), blob + layout.offset(Side::value), codes + p.tile * D, from, to, static_cast<int>(slot % kPageTokens));
-        }
-        from = to;
+        if (slot < 0) continue;
+        const int place = static_cast<int>(slot % kPageTokens);
+        const std::uint64_t present = (~0ull >> (kPageTokens - length)) << place;
+        if (value && (group < kGroups / 2 ? static_cast<std::uint32_t>(present) : static_cast<std::uint32_t>(present >> 32)) == 0) continue;
+        std::uint8_t* blob = p.pool + 128ull * (static_cast<std::uint64_t>(slot / kPageTokens) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
+        const std::uint8_t* row0 = codes + ((value ? p.tile : 0) + from - place) * kStride;
+        with_bits(value ? layout.value_bits : layout.key_bits, [&](auto bits) {
+            if (value) write_group<kHeadDim, decltype(bits)::value, Side::value>(blob + layout.offset(Side::value), row0, present, group);
+            else write_group<kHeadDim, decltype(bits)::value, Side::key>(blob, row0, present, group);
+        });
     }
 }
 

@@ -56,7 +56,7 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
 
     void* arguments[] = {&p, &layout};
     const int grid = (args.tokens + p.tile - 1) / p.tile * cache.kv_heads;
-    const std::size_t shared = 2 * static_cast<std::size_t>(p.tile) * layout.keys().padded_dim();
+    const std::size_t shared = 2 * static_cast<std::size_t>(p.tile) * (layout.keys().padded_dim() + 4);
     return launch(kernel_for(spec.head_dim), grid, kAppendThreads, shared, args.start != Start::after, arguments, stream);
 }
 

@@ -2,26 +2,26 @@
 // -fmad=false (host: -ffp-contract=off). Lane l has the numbers l, l + 32, ... of the vector.
 #pragma once
 
+#include "cuda/device/lookup.cuh"
 #include "cuda/device/rotation.cuh"
 
 namespace turboquant::device {
 
 inline constexpr int kEncodeGains = 9;
 
-// How vectors of one side are coded, as plain data.
+// How vectors of one side are coded, as plain data. The codewords are those of lookup.cuh.
 struct EncodeBook {
     int bits;                        // 2, 3, 4 or 8
-    int half;                        // positive codewords; 0 for 8 bits
-    int gains, first_gain;           // which of the gains are tried
-    float alpha;
-    float positive[8], threshold[8]; // threshold[0] is not used
-    float gain[kEncodeGains];
+    bool gain_search;                // else only the middle gain is tried
     bool norm_matched;               // keys; else the scale is the values' unbiased one
+    float alpha;
+    float threshold[8];              // threshold[0] is not used
+    float gain[kEncodeGains];
 };
 
-// Sum over the binary tree on index bits, highest bit first; all lanes get it.
+// Sum over the binary tree on index bits, highest bit first: the part within a lane, and the part between lanes, of several sums at once.
 template <int kNum>
-TQ_DEV float tree_sum(const float* terms) {
+TQ_DEV float lane_sum(const float* terms) {
     constexpr int kPadded = kNum <= 2 ? kNum : kNum <= 4 ? 4 : 8;
     float sum[kPadded];
     TQ_UNROLL
@@ -31,29 +31,77 @@ TQ_DEV float tree_sum(const float* terms) {
         TQ_UNROLL
         for (int k = 0; k < h; ++k) sum[k] = sum[k] + sum[k + h];
     }
-    TQ_UNROLL
-    for (int h = 16; h >= 1; h /= 2) sum[0] = sum[0] + exchange(sum[0], h);
     return sum[0];
 }
-
-// Which positive codeword a magnitude (in units of the codebook) takes.
-TQ_DEV int nearest(const EncodeBook& book, float magnitude, float* level) {
-    int k = 0;
-    *level = book.positive[0];
+template <int kSums>
+TQ_DEV void sum_between_lanes(float* sums) {
     TQ_UNROLL
-    for (int i = 1; i < 8; ++i) {
-        if (i < book.half && magnitude >= book.threshold[i]) {
-            k = i;
-            *level = book.positive[i];
+    for (int h = 16; h >= 1; h /= 2) {
+        TQ_UNROLL
+        for (int i = 0; i < kSums; ++i) sums[i] = sums[i] + exchange(sums[i], h);
+    }
+}
+template <int kNum>
+TQ_DEV float tree_sum(const float* terms) {
+    float sum = lane_sum<kNum>(terms);
+    sum_between_lanes<1>(&sum);
+    return sum;
+}
+
+// The positive codeword that a magnitude (in units of the codebook) takes.
+template <int kBits>
+TQ_DEV float nearest_level(const EncodeBook& book, float magnitude) {
+    float level = positive_codeword(kBits, 0);
+    TQ_UNROLL
+    for (int i = 1; i < 1 << (kBits - 1); ++i) level = magnitude >= book.threshold[i] ? static_cast<float>(positive_codeword(kBits, i)) : level;
+    return level;
+}
+
+// What a choice of gain gives: products with the codewords and their squares, summed.
+struct Fit {
+    float factor, dot, power;
+};
+
+// The best of kTried gains from number `first` on.
+template <int kHeadDim, int kBits, int kTried>
+TQ_DEV Fit fit_gain(const EncodeBook& book, const float* x, float units, int first) {
+    constexpr int kNum = RotationShape<kHeadDim>::kPadded / 32;
+    float dot[kTried];
+    int squares[kTried];
+    TQ_UNROLL
+    for (int g = 0; g < kTried; ++g) {
+        const float trial = book.gain[first + g] * units;
+        float terms[kNum], sum = 0;
+        TQ_UNROLL
+        for (int k = 0; k < kNum; ++k) {
+            float level = nearest_level<kBits>(book, fabsf(x[k]) * trial);
+            if (32 * k + 31 >= kHeadDim && lane_id() + 32 * k >= kHeadDim) level = 0;
+            terms[k] = fabsf(x[k]) * level;
+            sum = fmaf(level, level, sum);  // whole numbers below 2^24: exact
+        }
+        dot[g] = lane_sum<kNum>(terms);
+        squares[g] = static_cast<int>(sum);
+    }
+    sum_between_lanes<kTried>(dot);
+    TQ_UNROLL
+    for (int g = 0; g < kTried; ++g) squares[g] = sum_lanes(squares[g]);
+    Fit fit{0, 0, 0};
+    float best = -1;
+    TQ_UNROLL
+    for (int g = 0; g < kTried; ++g) {
+        const float power = static_cast<float>(squares[g]), score = dot[g] * dot[g] / power;
+        if (score > best) {
+            best = score;
+            fit = {book.gain[first + g] * units, dot[g], power};
         }
     }
-    return k;
+    return fit;
 }
 
 // x: the vector (numbers beyond head_dim zero), destroyed. codes[k]: code of number lane + 32 k (0 beyond head_dim). Returns the scale.
-template <int kHeadDim>
+template <int kHeadDim, int kBits>
 TQ_DEV std::uint16_t encode_vector(const EncodeBook& book, float* x, float norm, const std::uint32_t* sign, const std::uint32_t* paley, std::uint8_t* codes) {
-    constexpr int kNum = RotationShape<kHeadDim>::kPadded / 32;
+    constexpr int kNum = RotationShape<kHeadDim>::kPadded / 32, kHalf = 1 << (kBits - 1);
     rotate_strided<kHeadDim>(x, sign, paley);
     float terms[kNum];
     TQ_UNROLL
@@ -65,11 +113,11 @@ TQ_DEV std::uint16_t encode_vector(const EncodeBook& book, float* x, float norm,
     std::uint16_t scale = 0;
     if (!(norm2 > 0.0f) || norm2 > 3.402823466e38f) {
         TQ_UNROLL
-        for (int k = 0; k < kNum; ++k) codes[k] = static_cast<std::uint8_t>(1 << (book.bits - 1));
+        for (int k = 0; k < kNum; ++k) codes[k] = kHalf;
         scale = norm2 == 0.0f ? 0 : 0x7e00;
     } else {
         float dot, power;
-        if (book.bits == 8) {
+        if constexpr (kBits == 8) {
             float largest = 0;
             TQ_UNROLL
             for (int k = 0; k < kNum; ++k) largest = fmaxf(largest, fabsf(x[k]));
@@ -88,33 +136,15 @@ TQ_DEV std::uint16_t encode_vector(const EncodeBook& book, float* x, float norm,
             power = static_cast<float>(sum_lanes(squares));
         } else {
             const float units = book.alpha / sqrtf(norm2 / static_cast<float>(kHeadDim));
-            float best = -1, factor = 0;
-            dot = power = 0;
-            for (int g = book.first_gain; g < book.first_gain + book.gains; ++g) {
-                const float trial = book.gain[g] * units;
-                int squares = 0;
-                TQ_UNROLL
-                for (int k = 0; k < kNum; ++k) {
-                    float level;
-                    nearest(book, fabsf(x[k]) * trial, &level);
-                    if (lane_id() + 32 * k >= kHeadDim) level = 0;
-                    terms[k] = fabsf(x[k]) * level;
-                    squares += static_cast<int>(level * level);
-                }
-                const float trial_dot = tree_sum<kNum>(terms), trial_power = static_cast<float>(sum_lanes(squares));
-                const float score = trial_dot * trial_dot / trial_power;
-                if (score > best) {
-                    best = score;
-                    factor = trial;
-                    dot = trial_dot;
-                    power = trial_power;
-                }
-            }
+            const Fit fit = book.gain_search ? fit_gain<kHeadDim, kBits, kEncodeGains>(book, x, units, 0) : fit_gain<kHeadDim, kBits, 1>(book, x, units, kEncodeGains / 2);
+            dot = fit.dot;
+            power = fit.power;
             TQ_UNROLL
             for (int k = 0; k < kNum; ++k) {
-                float level;
-                const int n = nearest(book, fabsf(x[k]) * factor, &level);
-                codes[k] = static_cast<std::uint8_t>(as_bits(x[k]) >> 31 ? book.half - 1 - n : book.half + n);
+                int n = 0;
+                TQ_UNROLL
+                for (int i = 1; i < kHalf; ++i) n = fabsf(x[k]) * fit.factor >= book.threshold[i] ? i : n;
+                codes[k] = static_cast<std::uint8_t>(as_bits(x[k]) >> 31 ? kHalf - 1 - n : kHalf + n);
             }
         }
         const float kept = book.norm_matched ? sqrtf(norm2 / power) : norm2 / dot;
@@ -122,7 +152,7 @@ TQ_DEV std::uint16_t encode_vector(const EncodeBook& book, float* x, float norm,
     }
     TQ_UNROLL
     for (int k = 0; k < kNum; ++k) {
-        if (lane_id() + 32 * k >= kHeadDim) codes[k] = 0;
+        if (32 * k + 31 >= kHeadDim && lane_id() + 32 * k >= kHeadDim) codes[k] = 0;
     }
     return scale;
 }
