@@ -1,9 +1,11 @@
 // The warp's encoder, lane by lane on the CPU, is the reference's bit for bit.
 #include "cuda/device/encode.cuh"
+#include "cuda/device/pack.cuh"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -77,6 +79,56 @@ TEST(WarpEncode, HeadDim112) { check_all<112>(); }
 TEST(WarpEncode, HeadDim128) { check_all<128>(); }
 TEST(WarpEncode, HeadDim192) { check_all<192>(); }
 TEST(WarpEncode, HeadDim256) { check_all<256>(); }
+
+// A lane's packed words are those that the layout's own functions write, for any tokens that are there.
+template <int kHeadDim, int kBits, Side kSide>
+void check_packing(std::uint64_t present) {
+    constexpr PageSide layout{kSide, kHeadDim, kBits};
+    constexpr int D = layout.padded_dim();
+    std::mt19937 engine(kHeadDim + kBits);
+    std::vector<std::uint8_t> rows(static_cast<std::size_t>(kPageTokens) * D, 0), want(layout.codes_bytes(), 0), got(want.size(), 0xff);
+    for (int token = 0; token < kPageTokens; ++token) {
+        for (int j = 0; j < D; ++j) {
+            rows[token * D + j] = static_cast<std::uint8_t>(engine() & ((1 << kBits) - 1));
+            if (present >> token & 1) page_set_code(layout, want.data(), token, j, rows[token * D + j]);
+        }
+    }
+    test::Warp::run([&] {
+        for (int group = 0; group < D / 16; ++group) {
+            std::uint32_t codes[8], words[kBits];
+            device::group_codes<D, kSide>(
+                group,
+                [&](int token, int word) {
+                    std::uint32_t four = 0;
+                    if (present >> token & 1) std::memcpy(&four, &rows[token * D + 4 * word], 4);
+                    return four;
+                },
+                codes);
+            device::pack_group<kBits>(codes, words);
+            for (int w = 0; w < kBits; ++w) std::memcpy(&got[layout.word_offset(device::lane_id(), layout.group_word(group, w))], &words[w], 4);
+        }
+    });
+    ASSERT_EQ(got, want) << "head_dim " << kHeadDim << ", " << kBits << " bits, side " << static_cast<int>(kSide);
+}
+
+template <int kHeadDim, int kBits>
+void check_packing() {
+    for (std::uint64_t present : {~0ull, 1ull << 37, 0x00ff00f0ull}) {
+        check_packing<kHeadDim, kBits, Side::key>(present);
+        check_packing<kHeadDim, kBits, Side::value>(present);
+    }
+}
+
+TEST(Packing, WordsAreThoseOfTheLayout) {
+    check_packing<128, 2>();
+    check_packing<128, 3>();
+    check_packing<128, 4>();
+    check_packing<128, 8>();
+    check_packing<64, 3>();
+    check_packing<80, 4>();
+    check_packing<192, 3>();
+    check_packing<256, 2>();
+}
 
 }  // namespace
 }  // namespace turboquant
