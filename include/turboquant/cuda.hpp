@@ -110,4 +110,40 @@ struct AppendArgs {
 
 Status append(const PagedCache& cache, const AppendArgs& args, void* stream);
 
+// Which pages a copy or a conversion is of. Entry i takes page source[i] to page destination[i]; no page may be written twice.
+struct PageList {
+    int num = 0;                              // entries
+    const std::int32_t* source = nullptr;     // device, [num]; negative: the entry is skipped; null: page i
+    const std::int32_t* destination = nullptr;  // the same of where it goes; both null: the first num pages
+    Start start = Start::after;               // after or overlapped
+};
+
+// Copies pages, all heads: scattered, gathered, or from one pool to another. Both caches have the same spec and number of heads; they may be
+// one cache, if no page that is written is read.
+Status copy_pages(const PagedCache& from, const PagedCache& to, const PageList& list, void* stream);
+
+// The other two layouts of docs/format.md, for caches on the CPU and in files. Conversion is exact both ways.
+enum class Layout : std::int32_t {
+    rows = 0,                 // 64 records, one after another
+    simd64 = 1,               // a key tile, then the value tile
+};
+
+// Pages in another layout: that of (page, KV head) lies at data + page * page_stride + head * head_stride.
+struct PageImages {
+    Layout layout = Layout::rows;
+    void* data = nullptr;                     // device, aligned to 2 bytes
+    std::int64_t page_stride = 0, head_stride = 0;  // bytes, even
+    // Optional, for rows, which have no key references: binary16 [pages][kv_heads][head_dim]. Without it an exported reference is dropped, and
+    // an imported page keeps the one it has. Null for simd64.
+    void* references = nullptr;
+};
+
+// Bytes of one (page, KV head) in that layout. spec must be valid.
+std::size_t image_bytes(const PageSpec& spec, Layout layout);
+
+// list.source names pages of the cache and list.destination images, and the other way round for import. An imported page is written whole,
+// but for what is said about references.
+Status export_pages(const PagedCache& from, const PageImages& to, const PageList& list, void* stream);
+Status import_pages(const PageImages& from, const PagedCache& to, const PageList& list, void* stream);
+
 }  // namespace turboquant::cuda

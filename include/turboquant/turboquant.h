@@ -79,6 +79,23 @@ typedef struct tq_append_args {
     int32_t batch, table_stride, start; /* start: tq_start */
 } tq_append_args;
 
+typedef enum tq_layout { TQ_ROWS = 0, TQ_SIMD64 = 1 } tq_layout;
+
+typedef struct tq_page_list {
+    size_t size;
+    const int32_t* source;
+    const int32_t* destination;
+    int32_t num, start; /* start: tq_start */
+} tq_page_list;
+
+typedef struct tq_page_images {
+    size_t size;
+    void* data;
+    void* references;
+    int64_t page_stride, head_stride; /* bytes */
+    int32_t layout, reserved;         /* layout: tq_layout; reserved: 0 */
+} tq_page_images;
+
 /* Bytes of a blob of one (page, KV head). */
 TQ_API tq_status tq_blob_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size);
 
@@ -88,6 +105,12 @@ TQ_API tq_status tq_attend_workspace(const tq_page_spec* spec, int32_t kv_heads,
 
 TQ_API tq_status tq_attend(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size);
 TQ_API tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, void* stream, char* message, size_t message_size);
+
+/* Bytes of one (page, KV head) in another layout. */
+TQ_API tq_status tq_image_bytes(const tq_page_spec* spec, tq_layout layout, size_t* bytes, char* message, size_t message_size);
+TQ_API tq_status tq_copy_pages(const tq_paged_cache* from, const tq_paged_cache* to, const tq_page_list* list, void* stream, char* message, size_t message_size);
+TQ_API tq_status tq_export_pages(const tq_paged_cache* from, const tq_page_images* to, const tq_page_list* list, void* stream, char* message, size_t message_size);
+TQ_API tq_status tq_import_pages(const tq_page_images* from, const tq_paged_cache* to, const tq_page_list* list, void* stream, char* message, size_t message_size);
 
 /* "ok", "invalid argument", ...: never NULL. */
 TQ_API const char* tq_status_name(tq_status status);

@@ -113,6 +113,27 @@ Status translate(const tq_append_args* given, cuda::AppendArgs* args) {
     return {};
 }
 
+Status translate(const tq_page_list* given, cuda::PageList* list) {
+    tq_page_list c;
+    if (Status s = complete("list", given, &c); !s.ok()) return s;
+    list->num = c.num;
+    list->source = c.source;
+    list->destination = c.destination;
+    list->start = static_cast<cuda::Start>(c.start);
+    return {};
+}
+
+Status translate(const tq_page_images* given, cuda::PageImages* images) {
+    tq_page_images c;
+    if (Status s = complete("images", given, &c); !s.ok()) return s;
+    images->layout = static_cast<cuda::Layout>(c.layout);
+    images->data = c.data;
+    images->page_stride = c.page_stride;
+    images->head_stride = c.head_stride;
+    images->references = c.references;
+    return {};
+}
+
 }  // namespace
 
 tq_status tq_blob_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size) {
@@ -149,6 +170,49 @@ tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, voi
     Status s = translate(cache, &translated_cache);
     if (s.ok()) s = translate(args, &translated);
     if (s.ok()) s = cuda::append(translated_cache, translated, stream);
+    return report(s, message, message_size);
+}
+
+tq_status tq_image_bytes(const tq_page_spec* spec, tq_layout layout, size_t* bytes, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (layout != TQ_ROWS && layout != TQ_SIMD64) {
+        return report(turboquant::invalid_argument("layout is " + std::to_string(layout) + "; supported: TQ_ROWS, TQ_SIMD64"), message, message_size);
+    }
+    if (!bytes) return report(turboquant::invalid_argument("bytes is null"), message, message_size);
+    *bytes = cuda::image_bytes(translated, static_cast<cuda::Layout>(layout));
+    return report({}, message, message_size);
+}
+
+tq_status tq_copy_pages(const tq_paged_cache* from, const tq_paged_cache* to, const tq_page_list* list, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_from, translated_to;
+    cuda::PageList translated;
+    Status s = translate(from, &translated_from);
+    if (s.ok()) s = translate(to, &translated_to);
+    if (s.ok()) s = translate(list, &translated);
+    if (s.ok()) s = cuda::copy_pages(translated_from, translated_to, translated, stream);
+    return report(s, message, message_size);
+}
+
+tq_status tq_export_pages(const tq_paged_cache* from, const tq_page_images* to, const tq_page_list* list, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_cache;
+    cuda::PageImages images;
+    cuda::PageList translated;
+    Status s = translate(from, &translated_cache);
+    if (s.ok()) s = translate(to, &images);
+    if (s.ok()) s = translate(list, &translated);
+    if (s.ok()) s = cuda::export_pages(translated_cache, images, translated, stream);
+    return report(s, message, message_size);
+}
+
+tq_status tq_import_pages(const tq_page_images* from, const tq_paged_cache* to, const tq_page_list* list, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_cache;
+    cuda::PageImages images;
+    cuda::PageList translated;
+    Status s = translate(from, &images);
+    if (s.ok()) s = translate(to, &translated_cache);
+    if (s.ok()) s = translate(list, &translated);
+    if (s.ok()) s = cuda::import_pages(images, translated_cache, translated, stream);
     return report(s, message, message_size);
 }
 

@@ -71,6 +71,20 @@ struct PageSide {
                 token / 16 % 2 * 16 + within / 2 % 2 * 8 + within % 2 * 4 + b};
     }
 
+    // The inverse: whose code it is.
+    struct Code {
+        int token, dim;
+    };
+    constexpr Code code_at(int lane, int group, int index) const {
+        const int g = lane / 4, t = lane % 4;
+        if (side == Side::key) {
+            const int per_lane = padded_dim() / 4, position = 32 * group + index;
+            return {8 * (position / per_lane) + g, per_lane * t + position % per_lane};
+        }
+        const int dims = padded_dim() / 32, s = group / dims, j = group % dims, b = index % 4;
+        return {32 * s + index / 16 * 16 + b / 2 * 8 + 2 * t + b % 2, padded_dim() / 8 * g + 4 * j + index / 8 % 2 * 2 + index / 4 % 2};
+    }
+
     // Which bits of which word are bits [from, from + width) of a code: piece p of num_pieces(index).
     //   8 bits: code n is byte n % 4 of word n / 4.   4 bits: nibble n % 8 of word n / 8.
     //   3 bits: code n < 24 is the low part of nibble n % 8 of word n / 8; bit p of code 24 + n is the top of nibble n of word p.

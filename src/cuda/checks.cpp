@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/counter_rng.hpp"
+#include "core/layout.hpp"
 #include "core/paley.hpp"
 #include "cuda/attend/policy.hpp"
 
@@ -110,6 +111,52 @@ Status check_append(const PagedCache& cache, const AppendArgs& args) {
     if (Status s = check_pointer("block_table", args.block_table, 4); !s.ok()) return s;
     if (args.table_stride < 1) return invalid_argument(given("table_stride", args.table_stride) + "; it must be positive");
     return {};
+}
+
+std::size_t image_bytes(const PageSpec& spec, Layout layout) {
+    if (layout == Layout::rows) return kPageTokens * RowLayout{spec.head_dim, spec.key_bits, spec.value_bits}.record_bytes();
+    return TileLayout{Side::key, spec.head_dim, spec.key_bits}.blob_bytes() + TileLayout{Side::value, spec.head_dim, spec.value_bits}.blob_bytes();
+}
+
+static Status check_list(const PageList& list, int kv_heads) {
+    if (list.num < 0 || static_cast<std::int64_t>(list.num) * kv_heads > 0x7fffffff) {
+        return invalid_argument(given("num", list.num) + "; supported: from 0 on, times kv_heads below 2^31");
+    }
+    if (list.start != Start::after && list.start != Start::overlapped) {
+        return invalid_argument(given("start", static_cast<int>(list.start)) + "; supported for pages: 0 and 1, since what the kernel before wrote is read");
+    }
+    if (reinterpret_cast<std::uintptr_t>(list.source) % 4 != 0) return invalid_argument("source is not aligned to 4 bytes");
+    if (reinterpret_cast<std::uintptr_t>(list.destination) % 4 != 0) return invalid_argument("destination is not aligned to 4 bytes");
+    return {};
+}
+
+Status check_copy(const PagedCache& from, const PagedCache& to, const PageList& list) {
+    if (Status s = check_cache(from); !s.ok()) return s;
+    if (Status s = check_cache(to); !s.ok()) return s;
+    const PageSpec &a = from.spec, &b = to.spec;
+    if (a.head_dim != b.head_dim || a.key_bits != b.key_bits || a.value_bits != b.value_bits || a.seed != b.seed) {
+        return invalid_argument("the two caches' specs differ in head_dim, bits or seed; codes can only be copied between equal ones");
+    }
+    if (from.kv_heads != to.kv_heads) {
+        return invalid_argument(given("kv_heads", to.kv_heads) + " where pages go and " + std::to_string(from.kv_heads) + " where they come from; they must be equal");
+    }
+    return check_list(list, from.kv_heads);
+}
+
+Status check_images(const PagedCache& cache, const PageImages& images, const PageList& list) {
+    if (Status s = check_cache(cache); !s.ok()) return s;
+    if (images.layout != Layout::rows && images.layout != Layout::simd64) {
+        return invalid_argument(given("layout", static_cast<int>(images.layout)) + "; supported: rows (0), simd64 (1)");
+    }
+    if (Status s = check_pointer("data", images.data, 2); !s.ok()) return s;
+    const std::int64_t bytes = static_cast<std::int64_t>(image_bytes(cache.spec, images.layout));
+    for (const auto& [name, stride] : {std::pair{"page_stride", images.page_stride}, std::pair{"head_stride", images.head_stride}}) {
+        if (Status s = check_stride(name, stride, 2, "bytes"); !s.ok()) return s;
+        if (stride < bytes) return invalid_argument(given(name, stride) + "; one page and head have " + std::to_string(bytes) + " bytes in this layout");
+    }
+    if (images.references && images.layout == Layout::simd64) return invalid_argument("references is given; key tiles of simd64 hold their own: it must be null");
+    if (reinterpret_cast<std::uintptr_t>(images.references) % 2 != 0) return invalid_argument("references is not aligned to 2 bytes");
+    return check_list(list, cache.kv_heads);
 }
 
 RotationBits rotation_bits(int head_dim, std::uint64_t seed, Side side, bool transposed) {

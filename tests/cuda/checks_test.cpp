@@ -58,6 +58,38 @@ TEST(CudaChecks, RefusalsNameTheArgument) {
     EXPECT_REFUSED(g.args.query_number = Number::fp32, "query_number")
 }
 
+TEST(CudaChecks, RefusalsOfPageVerbsNameTheArgument) {
+    const auto copy = [](auto&& change) {
+        Good g;
+        PagedCache to = g.cache;
+        PageList list;
+        list.num = 3;
+        change(to, list);
+        return check_copy(g.cache, to, list).message();
+    };
+    const auto images = [](auto&& change) {
+        Good g;
+        PageImages flat;
+        flat.data = g.memory;
+        flat.head_stride = flat.page_stride = 1 << 20;
+        PageList list;
+        list.num = 3;
+        change(flat, list);
+        return check_images(g.cache, flat, list).message();
+    };
+    EXPECT_EQ(copy([](auto&, auto&) {}), "");
+    EXPECT_NE(copy([](auto& to, auto&) { to.kv_heads = 3; }).find("kv_heads is 3"), std::string::npos);
+    EXPECT_NE(copy([](auto& to, auto&) { to.spec.value_bits = 2; }).find("specs differ"), std::string::npos);
+    EXPECT_NE(copy([](auto&, auto& list) { list.num = -1; }).find("num is -1"), std::string::npos);
+    EXPECT_NE(copy([](auto&, auto& list) { list.start = Start::overlapped_tables; }).find("start is 2"), std::string::npos);
+    EXPECT_EQ(images([](auto&, auto&) {}), "");
+    EXPECT_NE(images([](auto& flat, auto&) { flat.layout = static_cast<Layout>(7); }).find("layout is 7"), std::string::npos);
+    EXPECT_NE(images([](auto& flat, auto&) { flat.head_stride = 8446; }).find("8448 bytes"), std::string::npos);
+    EXPECT_NE(images([](auto& flat, auto&) { flat.page_stride = 1 << 20 | 1; }).find("page_stride"), std::string::npos);
+    EXPECT_NE(images([](auto& flat, auto&) { flat.data = nullptr; }).find("data is null"), std::string::npos);
+    EXPECT_NE(images([](auto& flat, auto&) { flat.layout = Layout::simd64, flat.references = flat.data; }).find("references"), std::string::npos);
+}
+
 template <int K, int V, int R, int D>
 void check_shape() {
     using Shape = AttendShape<K, V, R, D>;

@@ -57,5 +57,52 @@ TEST(CApi, AttendsAndRefuses) {
     EXPECT_EQ(std::string(message), "trellis_cod");
 }
 
+TEST(CApi, ConvertsPages) {
+    tq_page_spec spec{};
+    spec.size = sizeof spec;
+    spec.head_dim = 128;
+    spec.key_bits = spec.value_bits = 4;
+    char message[200];
+    size_t blob = 0, image = 0;
+    ASSERT_EQ(tq_blob_bytes(&spec, &blob, message, sizeof message), TQ_OK);
+    ASSERT_EQ(tq_image_bytes(&spec, TQ_SIMD64, &image, message, sizeof message), TQ_OK);
+    EXPECT_EQ(image, 8192u + 256 + 256);
+    EXPECT_EQ(tq_image_bytes(&spec, static_cast<tq_layout>(5), &image, message, sizeof message), TQ_INVALID_ARGUMENT);
+    std::vector<std::uint8_t> bytes(2 * blob);
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i * 37 + i / 256);
+    DeviceBuffer<std::uint8_t> pool(bytes), copied(2 * blob), images(2 * image);
+    copied.fill(0);
+    tq_paged_cache cache{};
+    cache.size = sizeof cache;
+    cache.spec = &spec;
+    cache.pages = pool.get();
+    cache.page_stride = cache.head_stride = static_cast<int64_t>(blob);
+    cache.kv_heads = 1;
+    tq_paged_cache other = cache;
+    other.pages = copied.get();
+    tq_page_images flat{};
+    flat.size = sizeof flat;
+    flat.layout = TQ_SIMD64;
+    flat.data = images.get();
+    flat.page_stride = flat.head_stride = static_cast<int64_t>(image);
+    tq_page_list list{};
+    list.size = sizeof list;
+    list.num = 2;
+    ASSERT_EQ(tq_export_pages(&cache, &flat, &list, nullptr, message, sizeof message), TQ_OK) << message;
+    ASSERT_EQ(tq_import_pages(&flat, &other, &list, nullptr, message, sizeof message), TQ_OK) << message;
+    TQ_CUDA_OK(cudaDeviceSynchronize());
+    EXPECT_EQ(copied.host(), bytes);  // this shape has no byte that is not a code, a scale or a reference
+    copied.fill(0);
+    ASSERT_EQ(tq_copy_pages(&cache, &other, &list, nullptr, message, sizeof message), TQ_OK) << message;
+    TQ_CUDA_OK(cudaDeviceSynchronize());
+    EXPECT_EQ(copied.host(), bytes);
+    list.size = sizeof list + 8;
+    EXPECT_EQ(tq_copy_pages(&cache, &other, &list, nullptr, message, sizeof message), TQ_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(message).find("list.size"), std::string::npos);
+    list.size = sizeof list;
+    flat.size = 4;
+    EXPECT_EQ(tq_export_pages(&cache, &flat, &list, nullptr, message, sizeof message), TQ_INVALID_ARGUMENT);
+}
+
 }  // namespace
 }  // namespace turboquant::test
