@@ -1,6 +1,6 @@
 // Attention and encoding on compressed pages in GPU memory (layout mma64, docs/format.md), for inference engines with paged caches.
 //
-// Every verb takes device pointers and a stream and enqueues one kernel: nothing allocates, synchronises, prints or reads device values
+// Every verb takes device pointers and a stream and enqueues one kernel (prefill two): nothing allocates, synchronises, prints or reads device values
 // on the host, and no state is kept beyond the caller's workspace. A captured graph follows lengths, tables and mappings that change
 // between replays. What is refused is refused before anything is enqueued, with a message that names the argument.
 //
@@ -84,6 +84,17 @@ struct Workspace {
 Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query_heads, int num_queries);
 
 Status attend(const PagedCache& cache, const AttendArgs& args, void* stream);
+
+// Attention of many query positions per sequence, hundreds to thousands, on the whole history: each tile of query rows decodes a page once, and
+// the products run on binary16 matrix units. The queries' own keys and values are in the cache already (append). Arguments as for attend(), but:
+// num_queries and the group (query_heads / kv_heads) may be any positive number, with queries times group below 2^31 per sequence; start is
+// after or overlapped; the workspace is the following one and need not be zero. Two kernels are enqueued: pieces of query tiles that several
+// processors worked on are put together by the second. Needs compute capability 9.0.
+//
+// Keys are decoded to binary16 less the reference of some page of the sequence; scores are exact in what all keys of a sequence have in
+// common, and rounded as binary16 in how their pages' references differ.
+Result<Workspace> prefill_workspace(const PageSpec& spec);
+Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream);
 
 // Codes new keys and values into their slots. Every number is converted to binary16 first, as everywhere in the library. Codes and scales
 // are those of the CPU, bit for bit.

@@ -164,6 +164,25 @@ tq_status tq_attend(const tq_paged_cache* cache, const tq_attend_args* args, voi
     return report(s, message, message_size);
 }
 
+tq_status tq_prefill_workspace(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (!bytes) return report(turboquant::invalid_argument("bytes is null"), message, message_size);
+    const auto workspace = cuda::prefill_workspace(translated);
+    if (!workspace.ok()) return report(workspace.status(), message, message_size);
+    *bytes = workspace.value().bytes;
+    return report({}, message, message_size);
+}
+
+tq_status tq_prefill(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_cache;
+    cuda::AttendArgs translated;
+    Status s = translate(cache, &translated_cache);
+    if (s.ok()) s = translate(args, &translated);
+    if (s.ok()) s = cuda::prefill(translated_cache, translated, stream);
+    return report(s, message, message_size);
+}
+
 tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, void* stream, char* message, size_t message_size) {
     cuda::PagedCache translated_cache;
     cuda::AppendArgs translated;

@@ -88,6 +88,22 @@ Status check_attend(const PagedCache& cache, const AttendArgs& args) {
     return {};
 }
 
+Status check_prefill(const PagedCache& cache, const AttendArgs& args) {
+    if (Status s = check_cache(cache); !s.ok()) return s;
+    if (args.query_heads < cache.kv_heads || args.query_heads % cache.kv_heads != 0) {
+        return invalid_argument(given("query_heads", args.query_heads) + "; it must be a multiple of kv_heads (" + std::to_string(cache.kv_heads) + ")");
+    }
+    const std::int64_t group = args.query_heads / cache.kv_heads;
+    if (args.num_queries < 1 || args.num_queries * group > 0x7fffffff) {
+        return invalid_argument(given("num_queries", args.num_queries) + "; supported: from 1 on, times the group (" + std::to_string(group) + ") below 2^31");
+    }
+    if (args.start == Start::overlapped_tables) return invalid_argument("start is 2; supported for prefill: 0 and 1");
+    AttendArgs rest = args;  // as for attend, whose limits on rows do not matter here
+    rest.query_heads = cache.kv_heads;
+    rest.num_queries = 1;
+    return check_attend(cache, rest);
+}
+
 Status check_append(const PagedCache& cache, const AppendArgs& args) {
     if (Status s = check_cache(cache); !s.ok()) return s;
     if (args.tokens < 0) return invalid_argument(given("tokens", args.tokens) + "; it must not be negative");

@@ -12,6 +12,7 @@ inline PageLayout page_layout(const PageSpec& spec) { return {spec.head_dim, spe
 Status check_cache(const PagedCache& cache);
 // Everything but the workspace's size, which depends on the device.
 Status check_attend(const PagedCache& cache, const AttendArgs& args);
+Status check_prefill(const PagedCache& cache, const AttendArgs& args);
 Status check_append(const PagedCache& cache, const AppendArgs& args);
 Status check_copy(const PagedCache& from, const PagedCache& to, const PageList& list);
 Status check_images(const PagedCache& cache, const PageImages& images, const PageList& list);

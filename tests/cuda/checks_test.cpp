@@ -5,6 +5,7 @@
 
 #include "core/rotation.hpp"
 #include "cuda/attend/policy.hpp"
+#include "cuda/prefill/policy.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -56,6 +57,42 @@ TEST(CudaChecks, RefusalsNameTheArgument) {
     EXPECT_REFUSED(g.args.softcap = -1, "softcap is -1")
     EXPECT_REFUSED(g.args.window = -1, "window is -1")
     EXPECT_REFUSED(g.args.query_number = Number::fp32, "query_number")
+}
+
+TEST(CudaChecks, PrefillTakesMoreRows) {
+    const auto refusal = [](auto&& change) {
+        Good g;
+        change(g);
+        return check_prefill(g.cache, g.args).message();
+    };
+    EXPECT_EQ(refusal([](Good& g) { g.args.num_queries = 5000, g.args.query_heads = 80; }), "");
+    EXPECT_NE(refusal([](Good& g) { g.args.num_queries = 0; }).find("num_queries is 0"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.num_queries = 0x40000000; }).find("below 2^31"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.query_heads = 9; }).find("query_heads is 9"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.start = Start::overlapped_tables; }).find("start is 2"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.query = nullptr; }).find("query is null"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.cache.spec.head_dim = 72; }).find("head_dim is 72"), std::string::npos);
+}
+
+template <int D>
+void check_prefill_shape() {
+    using Shape = PrefillShape<D>;
+    for (int bits : {2, 3, 4, 8}) {
+        const std::size_t blob = PageLayout{D, bits, bits}.blob_bytes();
+        EXPECT_GE(Shape::slots(blob), 1);
+        EXPECT_LE(Shape::shared_bytes(blob), kSharedLimit);
+    }
+    EXPECT_EQ(Shape::kRing % 128, 0u);
+}
+
+TEST(PrefillPolicy, EveryShapeFits) {
+    check_prefill_shape<64>();
+    check_prefill_shape<80>();
+    check_prefill_shape<96>();
+    check_prefill_shape<112>();
+    check_prefill_shape<128>();
+    check_prefill_shape<192>();
+    check_prefill_shape<256>();
 }
 
 TEST(CudaChecks, RefusalsOfPageVerbsNameTheArgument) {

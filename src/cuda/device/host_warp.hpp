@@ -99,6 +99,12 @@ inline int sum_lanes(int v) {
     return sum;
 }
 
+inline std::uint32_t fma_halves(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+    return pack_halves(std::fma(low_half(a), low_half(b), low_half(c)), std::fma(high_half(a), high_half(b), high_half(c)));
+}
+inline std::uint32_t add_halves(std::uint32_t a, std::uint32_t b) { return pack_halves(low_half(a) + low_half(b), high_half(a) + high_half(b)); }
+inline std::uint32_t multiply_halves(std::uint32_t a, std::uint32_t b) { return pack_halves(low_half(a) * low_half(b), high_half(a) * high_half(b)); }
+
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float log2_fast(float x) { return std::log2(x); }
 inline float reciprocal_fast(float x) { return 1.0f / x; }

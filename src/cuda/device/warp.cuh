@@ -69,6 +69,23 @@ TQ_DEV std::uint32_t pack_halves(float low, float high) {
     return *reinterpret_cast<const std::uint32_t*>(&h);
 }
 
+// Two binary16 numbers at a time, each result rounded once.
+TQ_DEV std::uint32_t add_halves(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t d;
+    asm("add.rn.f16x2 %0,%1,%2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+TQ_DEV std::uint32_t fma_halves(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+    std::uint32_t d;
+    asm("fma.rn.f16x2 %0,%1,%2,%3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+TQ_DEV std::uint32_t multiply_halves(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t d;
+    asm("mul.rn.f16x2 %0,%1,%2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
 }  // namespace turboquant::device
 
 #else

@@ -142,7 +142,7 @@ Problem::Problem(const ProblemSpec& the_spec) : spec(the_spec), layout_{spec.pag
     args.softcap = spec.softcap;
     args.window = spec.window;
     args.start = spec.start;
-    const auto workspace = cuda::attend_workspace(spec.page, spec.kv_heads, heads, spec.num_queries);
+    const auto workspace = spec.prefill ? cuda::prefill_workspace(spec.page) : cuda::attend_workspace(spec.page, spec.kv_heads, heads, spec.num_queries);
     if (!workspace.ok()) {
         ADD_FAILURE() << workspace.status().message();
         return;
@@ -201,7 +201,7 @@ void Problem::change(const std::vector<int>& lengths, unsigned seed) {
     make_tables(seed);
 }
 
-Status Problem::enqueue(cudaStream_t stream) { return cuda::attend(cache, args, stream); }
+Status Problem::enqueue(cudaStream_t stream) { return spec.prefill ? cuda::prefill(cache, args, stream) : cuda::attend(cache, args, stream); }
 
 std::vector<float> Problem::run() {
     output_device_.fill(0xff);

@@ -22,6 +22,7 @@ struct ProblemSpec {
     cuda::Number query_number = cuda::Number::bf16, output_number = cuda::Number::fp32;
     cuda::Start start = cuda::Start::after;
     unsigned seed = 1;
+    bool prefill = false;                     // the verb
 };
 
 std::string describe(const ProblemSpec& spec);

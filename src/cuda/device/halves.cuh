@@ -1,0 +1,58 @@
+// From the packed words of a group (32 codes of one lane, core/page.hpp) to binary16 codewords, for matrix products on binary16 units.
+// In between they are bytes, codeword + 128, four to a register, in the order of the codes. Under a high byte of 0x48 such a byte is the
+// number 8 + byte / 128: subtracting 9 leaves codeword / 128, exactly.
+#pragma once
+
+#include "cuda/device/lookup.cuh"
+
+namespace turboquant::device {
+
+inline constexpr float kHalvesUnit = 128.0f;  // a decoded number times this is codeword times scale
+inline constexpr std::uint32_t kMinusNine = 0xc880c880u;
+
+// bytes[i]: codes 4 i .. 4 i + 3.
+template <int kBits>
+TQ_DEV void decode_bytes(const std::uint32_t* words, std::uint32_t* bytes) {
+    if constexpr (kBits == 4) {
+        // A permutation looks up three bits and gives "the sign of the entry", 0, where the fourth is set: upper codes in one look-up, the
+        // lower ones' magnitudes in another. No byte of the difference plus 128 borrows from its neighbour.
+        constexpr std::uint32_t kUpper0 = table_word(4, 8), kUpper1 = table_word(4, 12);
+        constexpr std::uint32_t kLower0 = ~table_word(4, 0) + 0x01010101u, kLower1 = ~table_word(4, 4) + 0x01010101u;
+        TQ_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const std::uint32_t flipped = words[i] ^ 0x88888888u;
+            bytes[2 * i] = permute_bytes(kUpper0, kUpper1, flipped) - permute_bytes(kLower0, kLower1, words[i]) + 0x80808080u;
+            bytes[2 * i + 1] = permute_bytes(kUpper0, kUpper1, flipped >> 16) - permute_bytes(kLower0, kLower1, words[i] >> 16) + 0x80808080u;
+        }
+    } else if constexpr (kBits == 3) {
+        constexpr std::uint32_t kLower = table_word(3, 0, 128), kUpper = table_word(3, 4, 128);
+        const std::uint32_t spare = (words[0] >> 3 & 0x11111111u) | (words[1] >> 2 & 0x22222222u) | (words[2] >> 1 & 0x44444444u);
+        const std::uint32_t s[4] = {words[0] & 0x77777777u, words[1] & 0x77777777u, words[2] & 0x77777777u, spare};
+        TQ_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            bytes[2 * i] = permute_bytes(kLower, kUpper, s[i]);
+            bytes[2 * i + 1] = permute_bytes(kLower, kUpper, s[i] >> 16);
+        }
+    } else if constexpr (kBits == 2) {
+        constexpr std::uint32_t kTable = table_word(2, 0, 128);
+        TQ_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            const std::uint32_t low = words[i] & 0x33333333u, high = words[i] >> 2 & 0x33333333u;
+            bytes[4 * i] = permute_bytes(kTable, kTable, low);
+            bytes[4 * i + 1] = permute_bytes(kTable, kTable, low >> 16);
+            bytes[4 * i + 2] = permute_bytes(kTable, kTable, high);
+            bytes[4 * i + 3] = permute_bytes(kTable, kTable, high >> 16);
+        }
+    } else {
+        TQ_UNROLL
+        for (int i = 0; i < 8; ++i) bytes[i] = words[i];
+    }
+}
+
+// Bytes i and j of four codewords as a pair of binary16 numbers, codeword / 128.
+template <int i, int j>
+TQ_DEV std::uint32_t halves_of(std::uint32_t bytes) {
+    return add_halves(permute_bytes(bytes, 0x48484848u, 0x4040u | i | j << 8), kMinusNine);
+}
+
+}  // namespace turboquant::device

@@ -1,0 +1,117 @@
+// Matrix products of a warpgroup (sm_90a): 64 rows from registers or shared memory, columns from shared memory, both with the inner
+// dimension side by side, binary16 with float sums.
+//
+// A tile in shared memory: rows of 64 numbers (128 bytes), begin at a multiple of 1024 bytes; 16-byte chunk c of row r lies at chunk
+// c ^ (r % 8). More numbers per row: blocks of such tiles.
+#pragma once
+
+#include "cuda/device/warp.cuh"
+
+namespace turboquant::device {
+
+// Descriptor of a tile of any number of rows, from its shared address; 16 inner numbers further on: + 32 bytes.
+TQ_DEV std::uint64_t tile_descriptor(std::uint32_t address) {
+    return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | 1ull << 16 | static_cast<std::uint64_t>(1024 >> 4) << 32 | 1ull << 62;
+}
+
+TQ_DEV void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+TQ_DEV void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+TQ_DEV void products_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+// Sums may be touched only before products_begin and after products_wait: keeps the compiler from moving that.
+template <int kNum>
+TQ_DEV void hold(float* d) {
+#pragma unroll
+    for (int i = 0; i < kNum; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+#define TQ_EIGHT(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+
+// d (+)= A B^T: kColumns columns, 16 inner numbers. Lane 4 g + t of warp w has rows 16 w + g and + 8: d[4 c + 2 h + e] is row g + 8 h, column
+// 8 c + 2 t + e; a[0..3]: rows g, g + 8, g, g + 8, inner numbers 2 t and 2 t + 1, for the last two + 8. add: 0 or 1.
+template <int kColumns>
+struct Products;
+
+template <>
+struct Products<64> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                     "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8), TQ_EIGHT(d, 16), TQ_EIGHT(d, 24)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+    static TQ_DEV void add_shared(float* d, std::uint64_t a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                     "}, %32, %33, p, 1, 1, 0, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8), TQ_EIGHT(d, 16), TQ_EIGHT(d, 24)
+                     : "l"(a), "l"(b), "r"(add));
+    }
+};
+
+template <>
+struct Products<96> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %53, 0; wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+                     "}, {%48, %49, %50, %51}, %52, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8), TQ_EIGHT(d, 16), TQ_EIGHT(d, 24), TQ_EIGHT(d, 32), TQ_EIGHT(d, 40)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+template <>
+struct Products<128> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %69, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+                     "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8), TQ_EIGHT(d, 16), TQ_EIGHT(d, 24), TQ_EIGHT(d, 32), TQ_EIGHT(d, 40), TQ_EIGHT(d, 48), TQ_EIGHT(d, 56)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+template <>
+struct Products<192> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %101, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                     "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                     "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+                     "}, {%96, %97, %98, %99}, %100, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8), TQ_EIGHT(d, 16), TQ_EIGHT(d, 24), TQ_EIGHT(d, 32), TQ_EIGHT(d, 40), TQ_EIGHT(d, 48), TQ_EIGHT(d, 56), TQ_EIGHT(d, 64), TQ_EIGHT(d, 72), TQ_EIGHT(d, 80), TQ_EIGHT(d, 88)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+template <>
+struct Products<256> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %133, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                     "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                     "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                     "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+                     "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+                     "}, {%128, %129, %130, %131}, %132, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8), TQ_EIGHT(d, 16), TQ_EIGHT(d, 24), TQ_EIGHT(d, 32), TQ_EIGHT(d, 40), TQ_EIGHT(d, 48), TQ_EIGHT(d, 56), TQ_EIGHT(d, 64), TQ_EIGHT(d, 72), TQ_EIGHT(d, 80), TQ_EIGHT(d, 88), TQ_EIGHT(d, 96), TQ_EIGHT(d, 104), TQ_EIGHT(d, 112), TQ_EIGHT(d, 120)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+#undef TQ_EIGHT
+
+}  // namespace turboquant::device

@@ -1,0 +1,276 @@
+// A consuming warpgroup: 64 query rows against the tiles that the producers make, in rotated space.
+//
+// m is a reference for the sums, not a maximum: weights are 2^(score - m), and m is raised only where a score exceeds it by 14, so that
+// weights stay far below the largest binary16 number; a new m lies 8 below the largest score, which keeps small weights exact.
+#pragma once
+
+#include "cuda/attend/rows.cuh"
+#include "cuda/device/warpgroup.cuh"
+#include "cuda/prefill/produce.cuh"
+
+namespace turboquant::cuda {
+
+extern __shared__ __align__(1024) std::uint8_t prefill_shared[];
+
+inline constexpr float kHeadroom = 14.0f, kLift = 8.0f;
+
+template <int kRows>
+__device__ __forceinline__ Row prefill_row(const AttendParams& p, const PrefillUnit<kRows>& unit, int r) {
+    const int wanted = unit.tile * kRows + r, last = unit.queries * p.group - 1, row = min(wanted, last), query = row / p.group;
+    // Sequences shorter than their queries answer the last of them only.
+    const std::int64_t first = p.query_start ? p.query_start[unit.sequence + 1] - unit.queries
+                                             : static_cast<std::int64_t>(unit.sequence + 1) * p.num_queries - unit.queries;
+    return {wanted > last, unit.length - unit.queries + query, first + query, unit.head * p.group + row - query * p.group};
+}
+
+template <int kHeadDim>
+struct Consumer {
+    using Shape = PrefillShape<kHeadDim>;
+    using Tiles = PrefillTiles<kHeadDim>;
+    static constexpr int D = Shape::D, kSteps = D / 16, kNum = D / 32, kRegisterSteps = Shape::kRegisterSteps;
+
+    const PrefillParams& p;
+    std::uint32_t q[kRegisterSteps > 0 ? kRegisterSteps : 1][4];  // of the last steps
+    float unit[2];                       // of a row's scores, in log2
+    float m[2], l[2];
+    int plain_from, plain_to;            // pages that begin at these tokens and between are seen whole by all rows
+    float out[D / 2];
+
+    // What is seldom needed, of the thread's two rows, in shared memory: registers are short.
+    struct RowState {
+        float offset[2];                 // q . reference of the range's first page
+        int position[2];
+    };
+    __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + threadIdx.x - 128; }
+    __device__ __forceinline__ static int warp() { return threadIdx.x >> 5 & 3; }                  // of the warpgroup's four
+    __device__ __forceinline__ static int first_row() { return (threadIdx.x >> 5) * 16 - 64; }     // of the warp, in the tile of rows
+    __device__ __forceinline__ static std::uint32_t queries() {                                    // shared address of the warpgroup's
+        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((threadIdx.x >> 7) - 1) * Shape::kQueryTile);
+    }
+
+    __device__ __forceinline__ std::uint32_t query_place(int row, int inner) const { return queries() + Tiles::place(64, 16 * warp() + row, inner); }
+
+    // Loads and rotates the warp's 16 rows. reference: that of the range's first page.
+    __device__ __forceinline__ void start(const PrefillUnit<Shape::kRows>& piece, const std::uint16_t* reference) {
+        const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+        float own_unit = 0, own_offset = 0;
+        __syncwarp();
+#pragma unroll 1
+        for (int r = 0; r < 16; r += 2) {
+            float x[2][kNum];
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const Row row = prefill_row<Shape::kRows>(p.a, piece, first_row() + r + i);
+                const auto* numbers = static_cast<const std::uint16_t*>(p.a.query) + row.token * p.a.query_token_stride + row.head * p.a.query_head_stride;
+#pragma unroll
+                for (int k = 0; k < kNum; ++k) {
+                    const std::uint16_t bits = lane + 32 * k < kHeadDim ? numbers[lane + 32 * k] : 0;
+                    x[i][k] = p.a.query_number == Number::bf16 ? __uint_as_float(static_cast<std::uint32_t>(bits) << 16) : device::half_value(bits);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                float dot = 0, largest = 1e-18f;
+#pragma unroll
+                for (int k = 0; k < kNum; ++k) dot = fmaf(x[i][k], device::half_value(reference[lane + 32 * k]), dot);
+                device::rotate_strided<kHeadDim>(x[i], p.a.keys.sign, p.a.keys.paley);
+#pragma unroll
+                for (int k = 0; k < kNum; ++k) largest = fmaxf(largest, fabsf(x[i][k]));
+#pragma unroll
+                for (int o = 16; o >= 1; o /= 2) {
+                    dot += __shfl_xor_sync(~0u, dot, o);
+                    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, o));
+                }
+                const std::uint32_t exponent = __float_as_uint(largest) >> 23;  // the largest becomes 2^9 .. 2^10
+                const float to_half = __uint_as_float((263u - min(exponent, 200u)) << 23);
+#pragma unroll
+                for (int k = 0; k < kNum; ++k) store_shared2(query_place(r + i, Tiles::key_position(lane + 32 * k)), device::half_bits(x[i][k] * to_half));
+                if (lane == r + i) {
+                    own_unit = p.a.scale * p.a.norm * device::kHalvesUnit / to_half;
+                    own_offset = dot * p.a.scale;
+                }
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            unit[h] = __shfl_sync(~0u, own_unit, g + 8 * h);
+            state()->offset[h] = __shfl_sync(~0u, own_offset, g + 8 * h);
+            state()->position[h] = prefill_row<Shape::kRows>(p.a, piece, first_row() + g + 8 * h).position;
+            m[h] = device::kNothing;
+            l[h] = 0;
+        }
+        plain_to = prefill_row<Shape::kRows>(p.a, piece, first_row()).position - (kPageTokens - 1);
+        plain_from = p.a.window ? prefill_row<Shape::kRows>(p.a, piece, first_row() + 15).position - p.a.window + 1 : 0;
+#pragma unroll
+        for (int i = 0; i < D / 2; ++i) out[i] = 0;
+        __syncwarp();
+#pragma unroll
+        for (int s = 0; s < kRegisterSteps; ++s) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) q[s][i] = load_shared4(query_place(g + 8 * (i & 1), 16 * (s + kSteps - kRegisterSteps) + 2 * t + 8 * (i >> 1)));
+        }
+        if constexpr (kRegisterSteps < kSteps) {
+            publish();
+            meet_named(2 + (threadIdx.x >> 7), 128);
+        }
+    }
+
+    __device__ __forceinline__ void score(float* s, std::uint32_t tile) {
+        device::hold<32>(s);
+        device::products_begin();
+#pragma unroll
+        for (int i = 0; i < kSteps; ++i) {
+            const std::uint32_t at = (i / 4) * 8192 + (i % 4) * 32;
+            const std::uint64_t keys = device::tile_descriptor(tile + at);
+            if (i < kSteps - kRegisterSteps) device::Products<64>::add_shared(s, device::tile_descriptor(queries() + at), keys, i > 0);
+            else device::Products<64>::add(s, q[i - (kSteps - kRegisterSteps)], keys, i > 0);
+        }
+        device::products_commit();
+        device::products_wait();
+        device::hold<32>(s);
+    }
+
+    // Scores become weights, packed as operands; token: the page's first.
+    __device__ __forceinline__ void soften(float* s, int token, std::uint32_t* weights) {
+        float units[2] = {unit[0], unit[1]};
+        if (p.a.cap != 0) {
+            const float inverse = 2.0f * device::kLog2E / p.a.cap;
+#pragma unroll
+            for (int i = 0; i < 32; ++i) {
+                const float x = fmaf(s[i], unit[i >> 1 & 1], state()->offset[i >> 1 & 1]);
+                s[i] = p.a.cap * (1.0f - 2.0f * device::reciprocal_fast(device::exp2_fast(x * inverse) + 1.0f));
+            }
+            units[0] = units[1] = 1;
+        }
+        if (token < plain_from || token > plain_to) {
+            const int position[2] = {state()->position[0], state()->position[1]};
+            const int t = threadIdx.x & 3, mine = token + 16 * (t & 1) + (t >> 1);
+#pragma unroll
+            for (int i = 0; i < 32; ++i) {
+                const int h = i >> 1 & 1, at = mine + 32 * (i >> 4) + 2 * (i >> 2 & 3) + 8 * (i & 1);
+                if (at > position[h] || (p.a.window && at <= position[h] - p.a.window)) s[i] = -INFINITY;
+            }
+        }
+        float top[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+        for (int i = 0; i < 32; ++i) top[i >> 1 & 1] = fmaxf(top[i >> 1 & 1], s[i]);
+        const bool rare = top[0] * units[0] > m[0] + kHeadroom || top[1] * units[1] > m[1] + kHeadroom;
+        if (__any_sync(~0u, rare)) {
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], 1));
+                top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], 2));
+                const float higher = fmaxf(m[h], top[h] * units[h] - kLift), factor = device::exp2_fast(m[h] - higher);
+                m[h] = higher;
+                l[h] *= factor;
+#pragma unroll
+                for (int i = 0; i < D / 8; ++i) {
+                    out[4 * i + 2 * h] *= factor;
+                    out[4 * i + 2 * h + 1] *= factor;
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 32; i += 2) {
+            const int h = i >> 1 & 1;
+            const float e0 = device::exp2_fast(fmaf(s[i], units[h], -m[h])), e1 = device::exp2_fast(fmaf(s[i + 1], units[h], -m[h]));
+            l[h] += e0 + e1;
+            weights[i / 2] = device::pack_halves(e0, e1);
+        }
+    }
+
+    __device__ __forceinline__ void add_values(const std::uint32_t* weights, std::uint32_t tile) {
+        device::hold<D / 2>(out);
+        device::products_begin();
+#pragma unroll
+        for (int i = 0; i < 4; ++i) device::Products<D>::add(out, weights + 4 * i, device::tile_descriptor(tile + 32 * i), 1);
+        device::products_commit();
+        device::products_wait();
+        device::hold<D / 2>(out);
+    }
+
+    // Writes the rows: finished ones where the caller wants them, pieces of shared units to `partial`.
+    __device__ __forceinline__ void finish(const PrefillUnit<Shape::kRows>& piece, bool complete, float* partial) {
+        const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+        const auto place = [&](int row, int dim) {
+            const std::uint32_t at = 4u * (row * D + dim);
+            return queries() + at / 2048 * 8192 + warp() * 2048 + at % 2048;
+        };
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            l[h] += __shfl_xor_sync(~0u, l[h], 1);
+            l[h] += __shfl_xor_sync(~0u, l[h], 2);
+            if (p.a.cap == 0) m[h] += state()->offset[h];
+            __syncwarp();
+#pragma unroll
+            for (int c = 0; c < D / 8; ++c) {
+                const int dim = D / 8 * (2 * (c & 3) + (t >> 1)) + 4 * (c >> 2) + 2 * (t & 1);
+                asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(place(g, dim)), "f"(out[4 * c + 2 * h]), "f"(out[4 * c + 2 * h + 1]) : "memory");
+            }
+            __syncwarp();
+#pragma unroll 1
+            for (int r = 0; r < 8; ++r) {
+                float x[kNum];
+#pragma unroll
+                for (int k = 0; k < kNum; ++k) x[k] = __uint_as_float(load_shared4(place(r, lane + 32 * k))) * device::kHalvesUnit;
+                const float own_m = __shfl_sync(~0u, m[h], 4 * r), own_l = __shfl_sync(~0u, l[h], 4 * r);
+                const int row = first_row() + r + 8 * h;
+                if (complete) {
+                    write_row<kHeadDim>(p.a, prefill_row<Shape::kRows>(p.a, piece, row), x, own_m, own_l);
+                } else {
+                    float* to = partial + static_cast<std::size_t>(row) * Shape::kRow;
+#pragma unroll
+                    for (int k = 0; k < kNum; ++k) to[lane + 32 * k] = x[k];
+                    if (lane == 0) *reinterpret_cast<float2*>(to + D) = make_float2(own_m, own_l);
+                }
+            }
+        }
+        __syncwarp();
+    }
+};
+
+template <int kHeadDim>
+__device__ __forceinline__ void consume(const PrefillParams& p) {
+    using Shape = PrefillShape<kHeadDim>;
+    const std::uint32_t memory = device::shared_address(prefill_shared);
+    const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
+    const auto* starts = reinterpret_cast<const std::uint32_t*>(prefill_shared + Shape::kStarts);
+    Consumer<kHeadDim> math{p};
+    Turn<Shape::kKeyStages> keys;
+    Turn<Shape::kValueStages> values;
+    constexpr bool kOneTurn = Shape::kKeyStages == Shape::kValueStages;
+    std::uint32_t item = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x);
+#pragma unroll 1
+    while (true) {
+        PrefillUnit<Shape::kRows> unit;
+        unit.find(p.a, starts, item);
+        const std::uint32_t end = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x + 1);
+        int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = static_cast<int>(min(unit.end(), end) - item);
+        math.start(unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset()));
+#pragma unroll 1
+        for (; left > 0; --left) {
+            float scores[32];
+            std::uint32_t weights[16];
+            device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+            math.score(scores, memory + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile));
+            arrive(barriers.key_empty(keys.stage));
+            math.soften(scores, token, weights);
+            const int stage = kOneTurn ? keys.stage : values.stage;
+            device::barrier_wait(barriers.value_full(stage), kOneTurn ? keys.phase : values.phase);
+            math.add_values(weights, memory + static_cast<std::uint32_t>(Shape::kValues) + stage * static_cast<std::uint32_t>(Shape::kValueTile));
+            arrive(barriers.value_empty(stage));
+            keys.next();
+            values.next();
+            token += kPageTokens;
+        }
+        // Again: kept, all this would take registers in the loop.
+        unit.find(p.a, starts, item);
+        const std::uint32_t range_end = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x + 1), stop = min(unit.end(), range_end);
+        const bool begins = item == unit.start;
+        math.finish(unit, begins && stop == unit.end(), p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x) + (begins ? 1 : 0)) * Shape::kPartial);
+        if (stop == range_end) break;
+        item = stop;
+    }
+}
+
+}  // namespace turboquant::cuda

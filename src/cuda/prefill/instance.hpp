@@ -1,0 +1,19 @@
+// The compiled prefill kernels: one per head_dim of TQ_CUDA_KERNELS, for all widths of codes.
+#pragma once
+
+#include <cstddef>
+
+#include "cuda/prefill/params.hpp"
+
+namespace turboquant::cuda {
+
+struct PrefillInstance {
+    int head_dim, rows, threads;                  // rows of a tile; threads of a CTA
+    int (*slots)(std::size_t blob);
+    std::size_t (*shared_bytes)(std::size_t blob);
+    std::size_t (*workspace_bytes)(int grid);
+    const void* kernel;                           // void(PrefillParams)
+    const void* join;                             // void(PrefillParams, int ctas)
+};
+
+}  // namespace turboquant::cuda

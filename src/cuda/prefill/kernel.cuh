@@ -1,0 +1,92 @@
+// Attention of many query rows on compressed pages: one warpgroup decodes pages, the others compute (produce.cuh, consume.cuh). Then a small
+// second kernel puts the pieces of shared units together, in the order of their pages.
+#pragma once
+
+#include "cuda/prefill/consume.cuh"
+#include "cuda/prefill/join.hpp"
+
+namespace turboquant::cuda {
+
+// Queries that see nothing: those of empty sequences, and those before a sequence's first token. All threads of all CTAs together.
+template <int kHeadDim>
+__device__ void write_unanswered(const AttendParams& p) {
+    const int heads = p.kv_heads * p.group;
+    for (int b = blockIdx.x; b < p.batch; b += gridDim.x) {
+        const std::int64_t begin = p.query_start ? p.query_start[b] : static_cast<std::int64_t>(b) * p.num_queries;
+        const std::int64_t end = p.query_start ? p.query_start[b + 1] : begin + p.num_queries;
+        for (std::int64_t token = begin; token < end - answered(p, b, p.lengths[b]); ++token) {
+            for (int i = threadIdx.x; i < heads * kHeadDim; i += blockDim.x) {
+                const int head = i / kHeadDim;
+                store_number(p.output, token * p.output_token_stride + head * p.output_head_stride + i % kHeadDim, p.output_number, 0);
+                if (p.log_sum && i % kHeadDim == 0) p.log_sum[token * heads + head] = p.sinks ? p.sinks[head] : -INFINITY;
+            }
+        }
+    }
+}
+
+template <int kHeadDim>
+__global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    using Shape = PrefillShape<kHeadDim>;
+    std::uint8_t* shared = prefill_shared;
+    const std::uint32_t memory = device::shared_address(shared);
+    if (p.a.early) device::wait_for_predecessor();
+    if (threadIdx.x == 0) {
+        const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
+        for (int s = 0; s < Shape::kMaxSlots; ++s) barrier_init_counted(barriers.codes(s), 1);
+        for (int s = 0; s < Shape::kKeyStages; ++s) {
+            barrier_init_counted(barriers.key_full(s), kProducers);
+            barrier_init_counted(barriers.key_empty(s), 4 * Shape::kConsumers);
+        }
+        for (int s = 0; s < Shape::kValueStages; ++s) {
+            barrier_init_counted(barriers.value_full(s), kProducers);
+            barrier_init_counted(barriers.value_empty(s), 4 * Shape::kConsumers);
+        }
+        device::barrier_fence();
+    }
+    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x, reinterpret_cast<std::uint32_t*>(shared + Shape::kStarts));
+    write_unanswered<kHeadDim>(p.a);
+    if (static_cast<int>(blockIdx.x) >= plan.grid) return;
+    if (threadIdx.x < 128) {
+        give_registers<Shape::kProducerRegisters>();
+        produce<kHeadDim>(p, plan, plan.cut(blockIdx.x), plan.cut(blockIdx.x + 1), shared);
+    } else {
+        take_registers<Shape::kConsumerRegisters>();
+        consume<kHeadDim>(p);
+    }
+#endif
+}
+
+// CTA kJoinParts c + i joins the unit in which CTA c of `ctas` ended, if it began there.
+template <int kHeadDim>
+__global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid_constant__ PrefillParams p, int ctas) {
+    using Shape = PrefillShape<kHeadDim>;
+    constexpr int kNum = Shape::D / 32;
+    __shared__ std::uint32_t starts[kMaxBatch + 1];
+    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, ctas, starts);
+    const int cta = blockIdx.x / kJoinParts, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if (cta + 1 >= plan.grid) return;
+    PrefillUnit<Shape::kRows> unit;
+    const std::uint32_t cut = plan.cut(cta + 1);
+    unit.find(p.a, plan.starts, cut);
+    if (unit.start == cut || unit.start < plan.cut(cta)) return;
+    int last = cta + 1;
+    while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end()) ++last;
+    const auto piece = [&](int c, int row) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cta ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(row) * Shape::kRow; };
+    for (int r = blockIdx.x % kJoinParts * (kJoinThreads / 32) + warp; r < Shape::kRows; r += kJoinParts * kJoinThreads / 32) {
+        const Row row = prefill_row<Shape::kRows>(p.a, unit, r);
+        if (row.idle) continue;
+        float m = device::kNothing, l = 0, x[kNum] = {};
+        for (int c = cta; c <= last; ++c) m = fmaxf(m, piece(c, r)[Shape::D]);
+        for (int c = cta; c <= last; ++c) {
+            const float* from = piece(c, r);
+            const float weight = device::exp2_fast(from[Shape::D] - m);
+            l = fmaf(weight, from[Shape::D + 1], l);
+#pragma unroll
+            for (int k = 0; k < kNum; ++k) x[k] = fmaf(weight, from[lane + 32 * k], x[k]);
+        }
+        write_row<kHeadDim>(p.a, row, x, m, l);
+    }
+}
+
+}  // namespace turboquant::cuda

@@ -1,0 +1,108 @@
+// prefill(): judge the arguments, find the kernels, fill their params, launch both.
+#include <cuda_runtime_api.h>
+
+#include "cuda/checks.hpp"
+#include "cuda/launch.hpp"
+#include "cuda/prefill/instance.hpp"
+#include "cuda/prefill/join.hpp"
+
+namespace turboquant::cuda {
+
+#define TQ_HEAD_DIM(D) PrefillInstance prefill_instance_##D();
+#include "cuda/prefill/kernels.inc"
+#undef TQ_HEAD_DIM
+
+namespace {
+
+Result<PrefillInstance> find_instance(int head_dim) {
+    std::string built;
+#define TQ_HEAD_DIM(D)                                \
+    if (head_dim == D) return prefill_instance_##D(); \
+    built += (built.empty() ? "" : ", ") + std::to_string(D);
+#include "cuda/prefill/kernels.inc"
+#undef TQ_HEAD_DIM
+    return unsupported("head_dim " + std::to_string(head_dim) + " is not among the prefill kernels of this build (TQ_CUDA_KERNELS): " + built);
+}
+
+// The kernels use matrix instructions that compute capability 9.0 alone has.
+Status check_device() {
+    int device = 0, major = 0;
+    if (cudaGetDevice(&device) == cudaSuccess) cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (major == 9) return {};
+    return unsupported("the CUDA device has compute capability " + std::to_string(major) + ".x; prefill is built for 9.0 only so far");
+}
+
+AttendParams attend_params(const PagedCache& cache, const AttendArgs& args) {
+    constexpr float kLog2E = 1.4426950408889634f;
+    AttendParams p{};
+    p.query = args.query;
+    p.output = args.output;
+    p.log_sum = args.log_sum;
+    p.pool = static_cast<const std::uint8_t*>(cache.pages);
+    p.block_table = args.block_table;
+    p.lengths = args.lengths;
+    p.query_start = args.query_start;
+    p.sinks = args.sinks;
+    p.query_token_stride = args.query_token_stride;
+    p.query_head_stride = args.query_head_stride;
+    p.output_token_stride = args.output_token_stride;
+    p.output_head_stride = args.output_head_stride;
+    p.page_units = static_cast<std::uint32_t>(cache.page_stride / 128);
+    p.head_units = static_cast<std::uint32_t>(cache.head_stride / 128);
+    p.table_stride = args.table_stride;
+    p.batch = args.batch;
+    p.kv_heads = cache.kv_heads;
+    p.group = args.query_heads / cache.kv_heads;
+    p.num_queries = args.num_queries;
+    p.window = args.window;
+    p.scale = args.scale * kLog2E;
+    p.cap = args.softcap * kLog2E;
+    p.norm = rotation_norm(cache.spec.head_dim);
+    p.query_number = args.query_number;
+    p.output_number = args.output_number;
+    p.early = args.start != Start::after;
+    p.keys = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::key, false);
+    p.values = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::value, true);
+    p.partials = static_cast<float*>(args.workspace);
+    return p;
+}
+
+}  // namespace
+
+Result<Workspace> prefill_workspace(const PageSpec& spec) {
+    if (Status s = validate(spec); !s.ok()) return s;
+    const auto instance = find_instance(spec.head_dim);
+    if (!instance.ok()) return instance.status();
+    const auto processors = num_processors();
+    if (!processors.ok()) return processors.status();
+    return Workspace{instance.value().workspace_bytes(processors.value()), 0};
+}
+
+Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
+    if (Status s = check_prefill(cache, args); !s.ok()) return s;
+    if (args.batch == 0) return {};
+    const auto found = find_instance(cache.spec.head_dim);
+    if (!found.ok()) return found.status();
+    const PrefillInstance& instance = found.value();
+    if (Status s = check_device(); !s.ok()) return s;
+    const auto processors = num_processors();
+    if (!processors.ok()) return processors.status();
+    int grid = processors.value();
+    if (args.workspace == nullptr || reinterpret_cast<std::uintptr_t>(args.workspace) % 256 != 0) {
+        return invalid_argument("workspace is null or not aligned to 256 bytes");
+    }
+    if (args.workspace_bytes < instance.workspace_bytes(grid)) {
+        return invalid_argument("workspace_bytes is " + std::to_string(args.workspace_bytes) + "; this call needs " + std::to_string(instance.workspace_bytes(grid)));
+    }
+    PrefillParams p{};
+    p.a = attend_params(cache, args);
+    p.layout = page_layout(cache.spec);
+    p.blob_bytes = static_cast<std::uint32_t>(p.layout.blob_bytes());
+    p.slots = instance.slots(p.blob_bytes);
+    void* arguments[] = {&p};
+    if (Status s = launch(instance.kernel, grid, instance.threads, instance.shared_bytes(p.blob_bytes), args.start != Start::after, arguments, stream); !s.ok()) return s;
+    void* join_arguments[] = {&p, &grid};
+    return launch(instance.join, kJoinParts * grid, kJoinThreads, 0, false, join_arguments, stream);
+}
+
+}  // namespace turboquant::cuda

@@ -1,0 +1,58 @@
+// How the warps of a CTA hand tiles to each other: barriers in shared memory, and which stage is next.
+#pragma once
+
+#include "cuda/device/bulk_copy.cuh"
+
+namespace turboquant::cuda {
+
+template <int kStages>
+struct Turn {
+    int stage = 0;
+    std::uint32_t phase = 0;
+    __device__ void next() {
+        if (++stage == kStages) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+};
+
+// Byte offsets of a CTA's barriers. `full` ones of tiles are arrived at by each producing warp, `empty` ones by each consuming warp.
+struct Barriers {
+    std::uint32_t base;
+    __device__ std::uint32_t codes(int slot) const { return base + 8 * slot; }
+    __device__ std::uint32_t key_full(int stage) const { return base + 64 + 8 * stage; }
+    __device__ std::uint32_t key_empty(int stage) const { return base + 96 + 8 * stage; }
+    __device__ std::uint32_t value_full(int stage) const { return base + 128 + 8 * stage; }
+    __device__ std::uint32_t value_empty(int stage) const { return base + 160 + 8 * stage; }
+};
+
+__device__ __forceinline__ void barrier_init_counted(std::uint32_t barrier, int count) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+// By the first lane of a warp, for all of it.
+__device__ __forceinline__ void arrive(std::uint32_t barrier) {
+    __syncwarp();
+    if ((threadIdx.x & 31) == 0) asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+// What this thread wrote to shared memory becomes visible to the matrix units.
+__device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Some warps of the CTA meet. 0 is __syncthreads.
+__device__ __forceinline__ void meet_named(int name, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory"); }
+
+template <int kRegisters>
+__device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters)); }
+template <int kRegisters>
+__device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters)); }
+
+__device__ __forceinline__ void store_shared16(std::uint32_t at, const std::uint32_t* v) {
+    asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+}
+__device__ __forceinline__ void store_shared2(std::uint32_t at, std::uint16_t v) { asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"(v) : "memory"); }
+__device__ __forceinline__ std::uint32_t load_shared4(std::uint32_t at) {
+    std::uint32_t v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
+    return v;
+}
+
+}  // namespace turboquant::cuda

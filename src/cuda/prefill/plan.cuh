@@ -1,0 +1,139 @@
+// Who works on what. A unit is a tile of query rows of one (sequence, KV head); its items are the pages that its rows may see, first to last.
+// All items, unit after unit, are cut into one equal range per CTA. Row r of a sequence is position r / group of its queries, head
+// r % group of the KV head's. Every CTA makes the plan for itself, from lengths in device memory.
+#pragma once
+
+#include "core/page.hpp"
+#include "cuda/attend/params.hpp"
+#include "cuda/device/warp.cuh"
+
+namespace turboquant::cuda {
+
+struct TilePages {
+    int first, num;
+};
+
+// Pages that tile `tile` of a sequence may see; at least one.
+template <int kRows>
+__host__ __device__ inline TilePages tile_pages(int length, int queries, int group, int window, int tile) {
+    const int rows = queries * group, end = (tile + 1) * kRows < rows ? (tile + 1) * kRows : rows;
+    const int first_position = length - queries + tile * kRows / group, last_position = length - queries + (end - 1) / group;
+    const int begin = window > 0 && first_position - window + 1 > 0 ? (first_position - window + 1) / kPageTokens : 0;
+    return {begin, last_position / kPageTokens - begin + 1};
+}
+
+template <int kRows>
+__host__ __device__ inline int num_tiles(int queries, int group) { return (queries * group + kRows - 1) / kRows; }
+
+// Queries of a sequence that are answered: not more than it has tokens.
+__device__ inline int answered(const AttendParams& p, int sequence, int length) {
+    return min(p.query_start ? p.query_start[sequence + 1] - p.query_start[sequence] : p.num_queries, length);
+}
+
+struct PrefillPlan {
+    const std::uint32_t* starts;     // [batch + 1]: first item of each sequence, and the number of items
+    std::uint32_t items;
+    int grid;                        // CTAs that have work
+
+    __device__ PrefillPlan(const AttendParams& p, int ctas, const std::uint32_t* the_starts)
+        : starts(the_starts), items(the_starts[p.batch]), grid(static_cast<int>(min(static_cast<std::uint32_t>(ctas), items))) {}
+    __device__ std::uint32_t cut(int cta) const { return static_cast<std::uint32_t>(static_cast<std::uint64_t>(items) * cta / grid); }
+};
+
+// By all threads of a CTA. starts: shared memory.
+template <int kRows>
+__device__ PrefillPlan make_prefill_plan(const AttendParams& p, int ctas, std::uint32_t* starts) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    for (int b = warp; b < p.batch; b += warps) {
+        const int length = p.lengths[b], queries = answered(p, b, length), tiles = num_tiles<kRows>(queries, p.group);
+        std::uint32_t pages = 0;
+        for (int i = lane; i < tiles; i += 32) pages += tile_pages<kRows>(length, queries, p.group, p.window, i).num;
+        pages = __reduce_add_sync(~0u, pages);
+        if (lane == 0) starts[b + 1] = pages * p.kv_heads;
+    }
+    if (threadIdx.x == 0) starts[0] = 0;
+    __syncthreads();
+    if (warp == 0) {
+        std::uint32_t sum = 0;
+        for (int b = 0; b < p.batch; b += 32) {
+            std::uint32_t x = b + lane < p.batch ? starts[b + lane + 1] : 0;
+#pragma unroll
+            for (int o = 1; o < 32; o *= 2) {
+                const std::uint32_t before = __shfl_up_sync(~0u, x, o);
+                if (lane >= o) x += before;
+            }
+            if (b + lane < p.batch) starts[b + lane + 1] = sum + x;
+            sum += __shfl_sync(~0u, x, 31);
+        }
+    }
+    __syncthreads();
+    return {p, ctas, starts};
+}
+
+// A unit, and the way to the next one. A warp has it, all lanes the same.
+template <int kRows>
+struct PrefillUnit {
+    int sequence, length, queries, tile, head;
+    TilePages pages;
+    std::uint32_t start;             // first item
+
+    __device__ void open_sequence(const AttendParams& p) {
+        length = p.lengths[sequence];
+        queries = answered(p, sequence, length);
+    }
+    // The unit that has item `item`.
+    __device__ void find(const AttendParams& p, const std::uint32_t* starts, std::uint32_t item) {
+        int low = 0, high = p.batch;  // starts[low] <= item < starts[high]
+        while (high - low > 1) {
+            const int middle = (low + high) / 2;
+            if (starts[middle] <= item) low = middle; else high = middle;
+        }
+        sequence = low;
+        open_sequence(p);
+        const int lane = threadIdx.x & 31, tiles = num_tiles<kRows>(queries, p.group);
+        std::uint32_t before = starts[low];
+        for (tile = 0;; tile += 32) {
+            const std::uint32_t own = tile + lane < tiles ? tile_pages<kRows>(length, queries, p.group, p.window, tile + lane).num * p.kv_heads : 0;
+            std::uint32_t sum = own;
+#pragma unroll
+            for (int o = 1; o < 32; o *= 2) {
+                const std::uint32_t other = __shfl_up_sync(~0u, sum, o);
+                if (lane >= o) sum += other;
+            }
+            const unsigned beyond = __ballot_sync(~0u, before + sum > item);
+            if (beyond) {
+                const int at = __ffs(beyond) - 1;
+                tile += at;
+                before += __shfl_sync(~0u, sum - own, at);
+                break;
+            }
+            before += __shfl_sync(~0u, sum, 31);
+        }
+        pages = tile_pages<kRows>(length, queries, p.group, p.window, tile);
+        head = static_cast<int>((item - before) / pages.num);
+        start = before + static_cast<std::uint32_t>(head * pages.num);
+    }
+    // Not beyond the last one.
+    __device__ void advance(const AttendParams& p) {
+        start += pages.num;
+        if (++head < p.kv_heads) return;
+        head = 0;
+        if (++tile == num_tiles<kRows>(queries, p.group)) {
+            tile = 0;
+            do {
+                if (++sequence == p.batch) return;
+                open_sequence(p);
+            } while (queries <= 0);
+        }
+        pages = tile_pages<kRows>(length, queries, p.group, p.window, tile);
+    }
+    __device__ std::uint32_t end() const { return start + pages.num; }
+    // Blob of the unit's item, in units of 128 bytes from the pool.
+    __device__ std::uint64_t blob(const AttendParams& p, std::uint32_t item) const {
+        const int page = pages.first + static_cast<int>(item - start);
+        return static_cast<std::uint64_t>(static_cast<std::uint32_t>(p.block_table[static_cast<std::int64_t>(sequence) * p.table_stride + page])) * p.page_units +
+               static_cast<std::uint64_t>(head) * p.head_units;
+    }
+};
+
+}  // namespace turboquant::cuda

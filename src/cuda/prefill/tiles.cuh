@@ -1,0 +1,119 @@
+// A page's codes become two tiles of binary16 numbers in shared memory, as the matrix units of a warpgroup want them
+// (device/warpgroup.cuh): keys with the dims of a token side by side, values with the tokens of a dim side by side. Order is chosen so that a
+// lane has whole chunks of 16 bytes, and eight neighbouring lanes eight different ones:
+//   tokens  row n of the key tile, and number n of each row of the value tile, is token_at(n)
+//   dims    number p of a key row is dim key_dim_at(p); row n of the value tile is dim value_dim_at(n)
+// Numbers are in units of 1 / 128 (device/halves.cuh).
+//
+// Lane logic on warp.cuh: `load` and `store` are the caller's, so that it runs on the CPU.
+#pragma once
+
+#include "core/page.hpp"
+#include "cuda/device/halves.cuh"
+
+namespace turboquant::cuda {
+
+inline constexpr int kTileRowBytes = 128, kProducers = 4;  // warps that decode a page together
+
+template <int kHeadDim>
+struct PrefillTiles {
+    static constexpr int D = (kHeadDim + 31) / 32 * 32, kOctets = D / 32;  // octets: 8 dims of a token, of one lane
+    static constexpr int kBlocks = (D + 63) / 64;                           // of a key tile
+    static constexpr int kKeyBytes = kBlocks * kPageTokens * kTileRowBytes, kValueBytes = D * kTileRowBytes;
+
+    static constexpr int token_at(int n) { return 32 * (n >> 5) + 16 * (n >> 1 & 1) + 8 * (n & 1) + 2 * (n >> 3 & 3) + (n >> 2 & 1); }
+    static constexpr int key_dim_at(int p) { return D / 4 * (p >> 3 & 3) + 8 * (p >> 5) + (p & 7); }
+    static constexpr int key_position(int dim) { return 8 * (4 * (dim % (D / 4) / 8) + dim / (D / 4)) + dim % 8; }
+    static constexpr int value_dim_at(int n) { return D / 8 * (n >> 2 & 7) + 4 * (n >> 5) + (n & 3); }
+
+    // Byte of number `inner` of row `row` in a tile whose blocks have `rows` rows.
+    static constexpr int place(int rows, int row, int inner) {
+        return (inner / 64 * rows + row) * kTileRowBytes + ((inner % 64 / 8) ^ (row & 7)) * 16 + inner % 8 * 2;
+    }
+
+    // The words of a group. load4(offset): four words from a byte of the part on, and so on.
+    template <class Load>
+    static TQ_DEV void load_group(const PageSide& side, int lane, int group, Load&& load, std::uint32_t* words) {
+        if (side.bits == 8 || (side.bits == 4 && side.side == Side::key)) {
+            TQ_UNROLL
+            for (int i = 0; i < 8; i += 4) {
+                if (i < side.bits) load.four(static_cast<int>(side.word_offset(lane, side.group_word(group, i))), words + i);
+            }
+        } else if (side.bits == 4 || (side.bits == 2 && side.side == Side::key)) {
+            TQ_UNROLL
+            for (int i = 0; i < 4; i += 2) {
+                if (i < side.bits) load.two(static_cast<int>(side.word_offset(lane, side.group_word(group, i))), words + i);
+            }
+        } else {
+            TQ_UNROLL
+            for (int i = 0; i < 3; ++i) {
+                if (i < side.bits) words[i] = load.one(static_cast<int>(side.word_offset(lane, side.group_word(group, i))));
+            }
+        }
+    }
+
+    // A warp's share of a page's keys. reference(chunk, four words): the 8 numbers added to those of chunk `chunk` of every token.
+    template <int kBits, class Load, class Reference, class Store>
+    static TQ_DEV void decode_keys(int warp, int lane, Load&& load, Reference&& reference, Store&& store) {
+        constexpr PageSide kSide{Side::key, kHeadDim, kBits};
+        const int g = lane >> 2, t = lane & 3;
+        TQ_UNROLL
+        for (int n = 0; n < D / 16; n += kProducers) {
+            const int group = n + warp;
+            if (D / 16 % kProducers != 0 && group >= D / 16) break;
+            std::uint32_t words[8], bytes[8];
+            load_group(kSide, lane, group, load, words);
+            device::decode_bytes<kBits>(words, bytes);
+            TQ_UNROLL
+            for (int u = 0; u < 4; ++u) {
+                const int r = (4 * group + u) / kOctets, octet = (4 * group + u) % kOctets;  // token 8 r + g
+                const std::uint32_t half = load.half(static_cast<int>(kSide.scales_offset()) + 2 * (8 * g + r)), scale = half << 16 | half;
+                std::uint32_t plus[4], out[4];
+                reference(4 * octet + t, plus);
+                out[0] = device::fma_halves(device::halves_of<0, 1>(bytes[2 * u]), scale, plus[0]);
+                out[1] = device::fma_halves(device::halves_of<2, 3>(bytes[2 * u]), scale, plus[1]);
+                out[2] = device::fma_halves(device::halves_of<0, 1>(bytes[2 * u + 1]), scale, plus[2]);
+                out[3] = device::fma_halves(device::halves_of<2, 3>(bytes[2 * u + 1]), scale, plus[3]);
+                const int row = 32 * (r >> 2) + 8 * (g >> 1) + 4 * (g & 1) + (r & 3);
+                store(place(kPageTokens, row, 8 * (4 * octet + t)), out);
+            }
+        }
+    }
+
+    // A warp's share of a page's values. valid: tokens from there on count as zero, whatever is in their slots.
+    template <int kBits, class Load, class Store>
+    static TQ_DEV void decode_values(int warp, int lane, int valid, Load&& load, Store&& store) {
+        constexpr PageSide kSide{Side::value, kHeadDim, kBits};
+        const int g = lane >> 2, t = lane & 3, s = warp & 1;
+        std::uint32_t scale[4];  // of the chunk's tokens, in pairs that are 8 apart
+        load.two(static_cast<int>(kSide.scales_offset()) + 2 * (16 * t + 4 * s), scale);
+        load.two(static_cast<int>(kSide.scales_offset()) + 2 * (16 * t + 8 + 4 * s), scale + 2);
+        if (valid < kPageTokens) {
+            TQ_UNROLL
+            for (int i = 0; i < 4; ++i) {
+                const int token = 32 * s + 16 * (i & 1) + 2 * t + (i >> 1);
+                if (token >= valid) scale[i] &= 0xffff0000u;
+                if (token + 8 >= valid) scale[i] &= 0x0000ffffu;
+            }
+        }
+        TQ_UNROLL
+        for (int n = 0; n < kOctets; n += 2) {
+            const int j = n + (warp >> 1);
+            if (kOctets % 2 != 0 && j >= kOctets) break;
+            std::uint32_t words[8], bytes[8];
+            load_group(kSide, lane, s * kOctets + j, load, words);
+            device::decode_bytes<kBits>(words, bytes);
+            TQ_UNROLL
+            for (int q = 0; q < 4; ++q) {
+                std::uint32_t out[4];
+                out[0] = device::multiply_halves(device::halves_of<0, 2>(bytes[q]), scale[0]);
+                out[1] = device::multiply_halves(device::halves_of<0, 2>(bytes[4 + q]), scale[1]);
+                out[2] = device::multiply_halves(device::halves_of<1, 3>(bytes[q]), scale[2]);
+                out[3] = device::multiply_halves(device::halves_of<1, 3>(bytes[4 + q]), scale[3]);
+                store(place(D, 32 * j + 4 * g + q, 8 * (4 * s + t)), out);
+            }
+        }
+    }
+};
+
+}  // namespace turboquant::cuda
