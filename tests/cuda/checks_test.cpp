@@ -78,9 +78,10 @@ template <int D>
 void check_prefill_shape() {
     using Shape = PrefillShape<D>;
     for (int bits : {2, 3, 4, 8}) {
-        const std::size_t blob = PageLayout{D, bits, bits}.blob_bytes();
-        EXPECT_GE(Shape::slots(blob), 1);
-        EXPECT_LE(Shape::shared_bytes(blob), kSharedLimit);
+        const PageLayout layout{D, bits, bits};
+        const std::size_t keys = (layout.keys().part_bytes() + 127) / 128 * 128, values = (layout.values().part_bytes() + 127) / 128 * 128;
+        EXPECT_GE(Shape::slots(keys, values), 1);
+        EXPECT_LE(Shape::shared_bytes(keys, values), kSharedLimit);
     }
     EXPECT_EQ(Shape::kRing % 128, 0u);
 }

@@ -10,8 +10,6 @@
 
 namespace turboquant::cuda {
 
-extern __shared__ __align__(1024) std::uint8_t prefill_shared[];
-
 inline constexpr float kHeadroom = 14.0f, kLift = 8.0f;
 
 template <int kRows>
@@ -28,6 +26,7 @@ struct Consumer {
     using Shape = PrefillShape<kHeadDim>;
     using Tiles = PrefillTiles<kHeadDim>;
     static constexpr int D = Shape::D, kSteps = D / 16, kNum = D / 32, kRegisterSteps = Shape::kRegisterSteps;
+    static constexpr int kColumns = D == 256 ? 128 : D;  // of one product with values: 256 would need too many registers
 
     const PrefillParams& p;
     std::uint32_t q[kRegisterSteps > 0 ? kRegisterSteps : 1][4];  // of the last steps
@@ -41,64 +40,59 @@ struct Consumer {
         float offset[2];                 // q . reference of the range's first page
         int position[2];
     };
-    __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + threadIdx.x - 128; }
+    __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + threadIdx.x - 256; }
     __device__ __forceinline__ static int warp() { return threadIdx.x >> 5 & 3; }                  // of the warpgroup's four
-    __device__ __forceinline__ static int first_row() { return (threadIdx.x >> 5) * 16 - 64; }     // of the warp, in the tile of rows
+    __device__ __forceinline__ static int first_row() { return (threadIdx.x >> 5) * 16 - 128; }     // of the warp, in the tile of rows
     __device__ __forceinline__ static std::uint32_t queries() {                                    // shared address of the warpgroup's
-        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((threadIdx.x >> 7) - 1) * Shape::kQueryTile);
+        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((threadIdx.x >> 7) - 2) * Shape::kQueryTile);
     }
 
     __device__ __forceinline__ std::uint32_t query_place(int row, int inner) const { return queries() + Tiles::place(64, 16 * warp() + row, inner); }
 
-    // Loads and rotates the warp's 16 rows. reference: that of the range's first page.
+    // Loads and rotates the warp's 16 rows, eight at a time, four lanes each. reference: that of the range's first page.
     __device__ __forceinline__ void start(const PrefillUnit<Shape::kRows>& piece, const std::uint16_t* reference) {
+        constexpr int kOwn = D / 4;
         const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-        float own_unit = 0, own_offset = 0;
         __syncwarp();
 #pragma unroll 1
-        for (int r = 0; r < 16; r += 2) {
-            float x[2][kNum];
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const Row row = prefill_row<Shape::kRows>(p.a, piece, first_row() + r + i);
-                const auto* numbers = static_cast<const std::uint16_t*>(p.a.query) + row.token * p.a.query_token_stride + row.head * p.a.query_head_stride;
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) {
-                    const std::uint16_t bits = lane + 32 * k < kHeadDim ? numbers[lane + 32 * k] : 0;
-                    x[i][k] = p.a.query_number == Number::bf16 ? __uint_as_float(static_cast<std::uint32_t>(bits) << 16) : device::half_value(bits);
-                }
-            }
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                float dot = 0, largest = 1e-18f;
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) dot = fmaf(x[i][k], device::half_value(reference[lane + 32 * k]), dot);
-                device::rotate_strided<kHeadDim>(x[i], p.a.keys.sign, p.a.keys.paley);
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) largest = fmaxf(largest, fabsf(x[i][k]));
-#pragma unroll
-                for (int o = 16; o >= 1; o /= 2) {
-                    dot += __shfl_xor_sync(~0u, dot, o);
-                    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, o));
-                }
-                const std::uint32_t exponent = __float_as_uint(largest) >> 23;  // the largest becomes 2^9 .. 2^10
-                const float to_half = __uint_as_float((263u - min(exponent, 200u)) << 23);
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) store_shared2(query_place(r + i, Tiles::key_position(lane + 32 * k)), device::half_bits(x[i][k] * to_half));
-                if (lane == r + i) {
-                    own_unit = p.a.scale * p.a.norm * device::kHalvesUnit / to_half;
-                    own_offset = dot * p.a.scale;
-                }
-            }
-        }
-#pragma unroll
         for (int h = 0; h < 2; ++h) {
-            unit[h] = __shfl_sync(~0u, own_unit, g + 8 * h);
-            state()->offset[h] = __shfl_sync(~0u, own_offset, g + 8 * h);
-            state()->position[h] = prefill_row<Shape::kRows>(p.a, piece, first_row() + g + 8 * h).position;
-            m[h] = device::kNothing;
-            l[h] = 0;
+            const Row row = prefill_row<Shape::kRows>(p.a, piece, first_row() + g + 8 * h);
+            float x[kOwn], dot = 0, largest = 1e-18f;
+#pragma unroll
+            for (int i = 0; i < kOwn / 8; ++i) {
+                const int first = kOwn * t + 8 * i;
+                const uint4 numbers = first < kHeadDim ? load_query16(p.a, row, first) : make_uint4(0, 0, 0, 0), halves = *reinterpret_cast<const uint4*>(reference + first);
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    const std::uint32_t two = device::component(halves, k);
+                    widen(p.a, device::component(numbers, k), x + 8 * i + 2 * k);
+                    dot = fmaf(x[8 * i + 2 * k], device::low_half(two), dot);
+                    dot = fmaf(x[8 * i + 2 * k + 1], device::high_half(two), dot);
+                }
+            }
+            device::rotate_quads<kHeadDim>(x, p.a.keys.sign, p.a.keys.paley);
+#pragma unroll
+            for (int i = 0; i < kOwn; ++i) largest = fmaxf(largest, fabsf(x[i]));
+#pragma unroll
+            for (int o = 1; o < 4; o *= 2) {
+                dot += __shfl_xor_sync(~0u, dot, o);
+                largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, o));
+            }
+            const std::uint32_t exponent = __float_as_uint(largest) >> 23;  // the largest becomes 2^9 .. 2^10
+            const float to_half = __uint_as_float((263u - min(exponent, 200u)) << 23), own_unit = p.a.scale * p.a.norm * device::kHalvesUnit / to_half;
+#pragma unroll
+            for (int i = 0; i < kOwn / 8; ++i) {
+                std::uint32_t four[4];
+#pragma unroll
+                for (int k = 0; k < 4; ++k) four[k] = device::pack_halves(x[8 * i + 2 * k] * to_half, x[8 * i + 2 * k + 1] * to_half);
+                store_shared16(query_place(g + 8 * h, 8 * (4 * i + t)), four);
+            }
+            if (h == 0) unit[0] = own_unit; else unit[1] = own_unit;
+            state()->offset[h] = dot * p.a.scale;
+            state()->position[h] = row.position;
         }
+        m[0] = m[1] = device::kNothing;
+        l[0] = l[1] = 0;
         plain_to = prefill_row<Shape::kRows>(p.a, piece, first_row()).position - (kPageTokens - 1);
         plain_from = p.a.window ? prefill_row<Shape::kRows>(p.a, piece, first_row() + 15).position - p.a.window + 1 : 0;
 #pragma unroll
@@ -111,10 +105,11 @@ struct Consumer {
         }
         if constexpr (kRegisterSteps < kSteps) {
             publish();
-            meet_named(2 + (threadIdx.x >> 7), 128);
+            meet_named(1 + (threadIdx.x >> 7), 128);
         }
     }
 
+    // Issue products; their sums are there after wait().
     __device__ __forceinline__ void score(float* s, std::uint32_t tile) {
         device::hold<32>(s);
         device::products_begin();
@@ -126,8 +121,11 @@ struct Consumer {
             else device::Products<64>::add(s, q[i - (kSteps - kRegisterSteps)], keys, i > 0);
         }
         device::products_commit();
+    }
+    __device__ __forceinline__ void wait(float* s) {
         device::products_wait();
         device::hold<32>(s);
+        device::hold<D / 2>(out);
     }
 
     // Scores become weights, packed as operands; token: the page's first.
@@ -183,10 +181,13 @@ struct Consumer {
         device::hold<D / 2>(out);
         device::products_begin();
 #pragma unroll
-        for (int i = 0; i < 4; ++i) device::Products<D>::add(out, weights + 4 * i, device::tile_descriptor(tile + 32 * i), 1);
+        for (int i = 0; i < 4; ++i) {
+#pragma unroll
+            for (int half = 0; half < D / kColumns; ++half) {
+                device::Products<kColumns>::add(out + half * (kColumns / 2), weights + 4 * i, device::tile_descriptor(tile + half * kColumns * kTileRowBytes + 32 * i), 1);
+            }
+        }
         device::products_commit();
-        device::products_wait();
-        device::hold<D / 2>(out);
     }
 
     // Writes the rows: finished ones where the caller wants them, pieces of shared units to `partial`.
@@ -238,7 +239,6 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
     Consumer<kHeadDim> math{p};
     Turn<Shape::kKeyStages> keys;
     Turn<Shape::kValueStages> values;
-    constexpr bool kOneTurn = Shape::kKeyStages == Shape::kValueStages;
     std::uint32_t item = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x);
 #pragma unroll 1
     while (true) {
@@ -247,22 +247,39 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
         const std::uint32_t end = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x + 1);
         int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = static_cast<int>(min(unit.end(), end) - item);
         math.start(unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset()));
-#pragma unroll 1
-        for (; left > 0; --left) {
-            float scores[32];
-            std::uint32_t weights[16];
+        float scores[32];
+        std::uint32_t weights[16];
+        const auto key_tile = [&] { return memory + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile); };
+        const auto value_tile = [&] { return memory + static_cast<std::uint32_t>(Shape::kValues) + values.stage * static_cast<std::uint32_t>(Shape::kValueTile); };
+        if constexpr (Shape::kAhead) {
             device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
-            math.score(scores, memory + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile));
+            math.score(scores, key_tile());
+            math.wait(scores);
+        }
+#pragma unroll 1
+        do {
+            if constexpr (!Shape::kAhead) {
+                device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+                math.score(scores, key_tile());
+                math.wait(scores);
+            }
             arrive(barriers.key_empty(keys.stage));
-            math.soften(scores, token, weights);
-            const int stage = kOneTurn ? keys.stage : values.stage;
-            device::barrier_wait(barriers.value_full(stage), kOneTurn ? keys.phase : values.phase);
-            math.add_values(weights, memory + static_cast<std::uint32_t>(Shape::kValues) + stage * static_cast<std::uint32_t>(Shape::kValueTile));
-            arrive(barriers.value_empty(stage));
             keys.next();
+            math.soften(scores, token, weights);
+            device::barrier_wait(barriers.value_full(values.stage), values.phase);
+            if constexpr (Shape::kAhead) {
+                // After the last page scores are those of whatever lies there: a branch would keep the products apart.
+                if (left > 1) device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+                math.add_values(weights, value_tile());
+                math.score(scores, key_tile());
+            } else {
+                math.add_values(weights, value_tile());
+            }
+            math.wait(scores);
+            arrive(barriers.value_empty(values.stage));
             values.next();
             token += kPageTokens;
-        }
+        } while (--left > 0);
         // Again: kept, all this would take registers in the loop.
         unit.find(p.a, starts, item);
         const std::uint32_t range_end = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x + 1), stop = min(unit.end(), range_end);

@@ -9,8 +9,8 @@ namespace turboquant::cuda {
 
 struct PrefillInstance {
     int head_dim, rows, threads;                  // rows of a tile; threads of a CTA
-    int (*slots)(std::size_t blob);
-    std::size_t (*shared_bytes)(std::size_t blob);
+    int (*slots)(std::size_t key_part, std::size_t value_part);
+    std::size_t (*shared_bytes)(std::size_t key_part, std::size_t value_part);
     std::size_t (*workspace_bytes)(int grid);
     const void* kernel;                           // void(PrefillParams)
     const void* join;                             // void(PrefillParams, int ctas)

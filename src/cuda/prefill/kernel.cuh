@@ -1,5 +1,5 @@
-// Attention of many query rows on compressed pages: one warpgroup decodes pages, the others compute (produce.cuh, consume.cuh). Then a small
-// second kernel puts the pieces of shared units together, in the order of their pages.
+// Attention of many query rows on compressed pages: two warpgroups decode pages, two compute (produce.cuh, consume.cuh). Then a
+// small second kernel puts the pieces of shared units together, in the order of their pages.
 #pragma once
 
 #include "cuda/prefill/consume.cuh"
@@ -28,12 +28,14 @@ template <int kHeadDim>
 __global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     using Shape = PrefillShape<kHeadDim>;
-    std::uint8_t* shared = prefill_shared;
-    const std::uint32_t memory = device::shared_address(shared);
+    const std::uint32_t memory = device::shared_address(prefill_shared);
     if (p.a.early) device::wait_for_predecessor();
     if (threadIdx.x == 0) {
         const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
-        for (int s = 0; s < Shape::kMaxSlots; ++s) barrier_init_counted(barriers.codes(s), 1);
+        for (int s = 0; s < Shape::kMaxSlots; ++s) {
+            barrier_init_counted(barriers.codes(false, s), 1);
+            barrier_init_counted(barriers.codes(true, s), 1);
+        }
         for (int s = 0; s < Shape::kKeyStages; ++s) {
             barrier_init_counted(barriers.key_full(s), kProducers);
             barrier_init_counted(barriers.key_empty(s), 4 * Shape::kConsumers);
@@ -44,12 +46,15 @@ __global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_k
         }
         device::barrier_fence();
     }
-    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x, reinterpret_cast<std::uint32_t*>(shared + Shape::kStarts));
+    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
     write_unanswered<kHeadDim>(p.a);
     if (static_cast<int>(blockIdx.x) >= plan.grid) return;
     if (threadIdx.x < 128) {
         give_registers<Shape::kProducerRegisters>();
-        produce<kHeadDim>(p, plan, plan.cut(blockIdx.x), plan.cut(blockIdx.x + 1), shared);
+        produce_keys<kHeadDim>(p, plan, plan.cut(blockIdx.x), plan.cut(blockIdx.x + 1));
+    } else if (threadIdx.x < 256) {
+        give_registers<Shape::kProducerRegisters>();
+        produce_values<kHeadDim>(p, plan, plan.cut(blockIdx.x), plan.cut(blockIdx.x + 1));
     } else {
         take_registers<Shape::kConsumerRegisters>();
         consume<kHeadDim>(p);

@@ -97,10 +97,14 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     PrefillParams p{};
     p.a = attend_params(cache, args);
     p.layout = page_layout(cache.spec);
-    p.blob_bytes = static_cast<std::uint32_t>(p.layout.blob_bytes());
-    p.slots = instance.slots(p.blob_bytes);
+    for (Side side : {Side::key, Side::value}) {
+        const int i = side == Side::value;
+        p.part_bytes[i] = static_cast<std::uint32_t>(p.layout.of(side).part_bytes());
+        p.slot_bytes[i] = (p.part_bytes[i] + 127) / 128 * 128;
+    }
+    p.slots = instance.slots(p.slot_bytes[0], p.slot_bytes[1]);
     void* arguments[] = {&p};
-    if (Status s = launch(instance.kernel, grid, instance.threads, instance.shared_bytes(p.blob_bytes), args.start != Start::after, arguments, stream); !s.ok()) return s;
+    if (Status s = launch(instance.kernel, grid, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
     void* join_arguments[] = {&p, &grid};
     return launch(instance.join, kJoinParts * grid, kJoinThreads, 0, false, join_arguments, stream);
 }

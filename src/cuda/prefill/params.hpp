@@ -9,7 +9,8 @@ namespace turboquant::cuda {
 struct PrefillParams {
     AttendParams a;                 // of the workspace only `partials`: [2 grid][kPartial]
     PageLayout layout;
-    std::uint32_t blob_bytes;       // that are copied, a multiple of 128
+    std::uint32_t part_bytes[2];    // of keys and values, that are copied
+    std::uint32_t slot_bytes[2];    // the same, rounded up to a multiple of 128
     std::int32_t slots;
 };
 

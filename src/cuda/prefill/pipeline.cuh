@@ -20,7 +20,7 @@ struct Turn {
 // Byte offsets of a CTA's barriers. `full` ones of tiles are arrived at by each producing warp, `empty` ones by each consuming warp.
 struct Barriers {
     std::uint32_t base;
-    __device__ std::uint32_t codes(int slot) const { return base + 8 * slot; }
+    __device__ std::uint32_t codes(bool values, int slot) const { return base + (values ? 32 : 0) + 8 * slot; }
     __device__ std::uint32_t key_full(int stage) const { return base + 64 + 8 * stage; }
     __device__ std::uint32_t key_empty(int stage) const { return base + 96 + 8 * stage; }
     __device__ std::uint32_t value_full(int stage) const { return base + 128 + 8 * stage; }

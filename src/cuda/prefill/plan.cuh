@@ -25,6 +25,9 @@ __host__ __device__ inline TilePages tile_pages(int length, int queries, int gro
 template <int kRows>
 __host__ __device__ inline int num_tiles(int queries, int group) { return (queries * group + kRows - 1) / kRows; }
 
+// Tiles in the order in which they are worked on: early ones, which see few pages, among late ones, so that every CTA has about as many units.
+__host__ __device__ inline int tile_in_order(int order, int tiles) { return order % 2 == 0 ? order / 2 : tiles - 1 - order / 2; }
+
 // Queries of a sequence that are answered: not more than it has tokens.
 __device__ inline int answered(const AttendParams& p, int sequence, int length) {
     return min(p.query_start ? p.query_start[sequence + 1] - p.query_start[sequence] : p.num_queries, length);
@@ -73,7 +76,7 @@ __device__ PrefillPlan make_prefill_plan(const AttendParams& p, int ctas, std::u
 // A unit, and the way to the next one. A warp has it, all lanes the same.
 template <int kRows>
 struct PrefillUnit {
-    int sequence, length, queries, tile, head;
+    int sequence, length, queries, order, tile, head;
     TilePages pages;
     std::uint32_t start;             // first item
 
@@ -92,8 +95,8 @@ struct PrefillUnit {
         open_sequence(p);
         const int lane = threadIdx.x & 31, tiles = num_tiles<kRows>(queries, p.group);
         std::uint32_t before = starts[low];
-        for (tile = 0;; tile += 32) {
-            const std::uint32_t own = tile + lane < tiles ? tile_pages<kRows>(length, queries, p.group, p.window, tile + lane).num * p.kv_heads : 0;
+        for (order = 0;; order += 32) {
+            const std::uint32_t own = order + lane < tiles ? pages_of(p, tile_in_order(order + lane, tiles)).num * p.kv_heads : 0;
             std::uint32_t sum = own;
 #pragma unroll
             for (int o = 1; o < 32; o *= 2) {
@@ -103,13 +106,14 @@ struct PrefillUnit {
             const unsigned beyond = __ballot_sync(~0u, before + sum > item);
             if (beyond) {
                 const int at = __ffs(beyond) - 1;
-                tile += at;
+                order += at;
                 before += __shfl_sync(~0u, sum - own, at);
                 break;
             }
             before += __shfl_sync(~0u, sum, 31);
         }
-        pages = tile_pages<kRows>(length, queries, p.group, p.window, tile);
+        tile = tile_in_order(order, tiles);
+        pages = pages_of(p, tile);
         head = static_cast<int>((item - before) / pages.num);
         start = before + static_cast<std::uint32_t>(head * pages.num);
     }
@@ -118,15 +122,17 @@ struct PrefillUnit {
         start += pages.num;
         if (++head < p.kv_heads) return;
         head = 0;
-        if (++tile == num_tiles<kRows>(queries, p.group)) {
-            tile = 0;
+        if (++order == num_tiles<kRows>(queries, p.group)) {
+            order = 0;
             do {
                 if (++sequence == p.batch) return;
                 open_sequence(p);
             } while (queries <= 0);
         }
-        pages = tile_pages<kRows>(length, queries, p.group, p.window, tile);
+        tile = tile_in_order(order, num_tiles<kRows>(queries, p.group));
+        pages = pages_of(p, tile);
     }
+    __device__ TilePages pages_of(const AttendParams& p, int which) const { return tile_pages<kRows>(length, queries, p.group, p.window, which); }
     __device__ std::uint32_t end() const { return start + pages.num; }
     // Blob of the unit's item, in units of 128 bytes from the pool.
     __device__ std::uint64_t blob(const AttendParams& p, std::uint32_t item) const {

@@ -8,13 +8,14 @@ namespace turboquant::cuda {
 template <int kHeadDim>
 struct PrefillShape {
     static constexpr int D = (kHeadDim + 31) / 32 * 32, kBlocks = (D + 63) / 64;
-    // A warpgroup decodes pages, the others have 64 query rows each. Three where registers allow it: a decoded page serves more rows.
-    static constexpr int kConsumers = D <= 128 ? 3 : 2;
-    static constexpr int kRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 1);
-    static constexpr int kConsumerRegisters = kConsumers == 3 ? 152 : 216, kProducerRegisters = kConsumers == 3 ? 56 : 80;
-    static_assert(kConsumers * kConsumerRegisters + kProducerRegisters <= 512);
+    // A warpgroup decodes keys, one values, and two have 64 query rows each: with more rows per page, registers would be too few for a second
+    // decoding warpgroup, and one alone is too slow.
+    static constexpr int kConsumers = 2, kRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2);
+    static constexpr int kConsumerRegisters = D <= 128 ? 192 : 200, kProducerRegisters = D <= 128 ? 64 : 56;
+    static_assert(2 * kConsumerRegisters + 2 * kProducerRegisters <= 512);
     // Of the steps of 16 dims, so many have their queries in registers; the rest reads them from shared memory every time.
-    static constexpr int kSteps = D / 16, kRegisterSteps = D <= 96 ? kSteps : D == 128 ? kSteps - 2 : D == 192 ? kSteps - 4 : 0;
+    static constexpr int kSteps = D / 16, kRegisterSteps = D <= 128 ? kSteps : D == 192 ? kSteps - 4 : 0;
+    static constexpr bool kAhead = D <= 128;  // the next page's scores are computed beside this page's values
 
     static constexpr std::size_t kKeyTile = static_cast<std::size_t>(kBlocks) * 64 * 128, kValueTile = static_cast<std::size_t>(D) * 128;
     static constexpr int kKeyStages = D <= 128 ? 3 : 2, kValueStages = D <= 128 ? 3 : D <= 192 ? 2 : 1;
@@ -25,17 +26,17 @@ struct PrefillShape {
     static constexpr std::size_t kValues = kKeyStages * kKeyTile, kQueries = kValues + kValueStages * kValueTile;
     static constexpr std::size_t kReferencesAt = kQueries + kConsumers * kQueryTile, kBarriers = kReferencesAt + (kReferences * D * 2 + 127) / 128 * 128;
     static constexpr int kMaxSlots = 4;
-    static constexpr std::size_t kCopies = kBarriers + 256, kRowState = kCopies + 128;        // of the warp that copies; 16 bytes per consuming thread
+    static constexpr std::size_t kCopies = kBarriers + 256, kRowState = kCopies + 256;        // of the lanes that copy; 16 bytes per consuming thread
     static constexpr std::size_t kStarts = kRowState + 128 * kConsumers * 16;
     static constexpr std::size_t kRing = kStarts + (static_cast<std::size_t>(kMaxBatch + 1) * 4 + 127) / 128 * 128;
     static_assert(kQueries % 1024 == 0 && kValues % 1024 == 0);
 
-    // Pages in flight; blob: bytes, a multiple of 128.
-    static constexpr int slots(std::size_t blob) {
-        const std::size_t fit = (kSharedLimit - kRing) / blob;
+    // Pages in flight. Bytes of their two parts, each a multiple of 128; the values' ring follows that of the keys.
+    static constexpr int slots(std::size_t key_part, std::size_t value_part) {
+        const std::size_t fit = (kSharedLimit - kRing) / (key_part + value_part);
         return fit < kMaxSlots ? static_cast<int>(fit) : kMaxSlots;
     }
-    static constexpr std::size_t shared_bytes(std::size_t blob) { return kRing + slots(blob) * blob; }
+    static constexpr std::size_t shared_bytes(std::size_t key_part, std::size_t value_part) { return kRing + slots(key_part, value_part) * (key_part + value_part); }
 
     // A piece of a tile of rows that several CTAs share: sums, then m and l, then two unused, per row.
     static constexpr int kRow = D + 4;

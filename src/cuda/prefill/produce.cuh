@@ -1,5 +1,6 @@
-// The producing warpgroup: pages of codes come in through a ring of bulk copies and leave as tiles of binary16 numbers (tiles.cuh). The keys'
-// references become part of them: rotated, less the reference of the range's first page, which the queries see once (consume.cuh).
+// The producing warpgroups, one for keys and one for values: parts of pages come in through a ring of bulk copies and leave as tiles of
+// binary16 numbers (tiles.cuh). The keys' references become part of them: rotated, less the reference of the range's first page, which the
+// queries see once (consume.cuh).
 #pragma once
 
 #include "cuda/device/rotation.cuh"
@@ -10,6 +11,8 @@
 #include "cuda/prefill/tiles.cuh"
 
 namespace turboquant::cuda {
+
+extern __shared__ __align__(1024) std::uint8_t prefill_shared[];
 
 struct SharedPart {
     std::uint32_t at;
@@ -33,23 +36,6 @@ struct SharedPart {
     }
 };
 
-// Copies pages into the ring, in the order of the CTA's items. In shared memory, for one lane: registers are short.
-template <int kRows>
-struct PageCopies {
-    PrefillUnit<kRows> unit;
-    std::uint32_t item, end;
-    std::uint64_t blob;              // of `item`, looked up one page ahead
-
-    __device__ void issue(const PrefillParams& p, std::uint32_t to, std::uint32_t barrier) {
-        if (item == end) return;
-        device::barrier_expect(barrier, p.blob_bytes);
-        device::bulk_copy(to, p.a.pool + blob * 128, p.blob_bytes, barrier);
-        if (++item == end) return;
-        if (item == unit.end()) unit.advance(p.a);
-        blob = unit.blob(p.a, item);
-    }
-};
-
 template <int kHeadDim, class Store, class Reference>
 __device__ __forceinline__ void decode_keys_of(int bits, int warp, int lane, SharedPart part, Reference&& reference, Store&& store) {
     using Tiles = PrefillTiles<kHeadDim>;
@@ -67,28 +53,119 @@ __device__ __forceinline__ void decode_values_of(int bits, int warp, int lane, i
     else Tiles::template decode_values<8>(warp, lane, valid, part, store);
 }
 
-template <int kHeadDim>
-__device__ __forceinline__ void produce(const PrefillParams& p, const PrefillPlan& plan, std::uint32_t begin, std::uint32_t end, std::uint8_t* shared) {
+// The ring of one side: slots in turn, each with its barrier. The first warp keeps it filled; its way through the units is in shared memory,
+// but for what every page needs.
+template <int kHeadDim, bool kValues>
+struct CodeRing {
     using Shape = PrefillShape<kHeadDim>;
-    using Tiles = PrefillTiles<kHeadDim>;
-    constexpr int D = Shape::D, kNum = D / 32, kProducerName = 1;
-    const std::uint32_t memory = device::shared_address(shared);
+    using Unit = PrefillUnit<Shape::kRows>;
+    static_assert(sizeof(Unit) <= 128);
+    static constexpr int kName = kValues ? 2 : 1;  // of the warpgroup's meetings
+
+    const PrefillParams& p;
+    std::uint32_t memory;            // shared address
+    int slot = 0;
+    std::uint32_t phase = 0;
+    std::uint32_t next = 0, next_stop = 0, end = 0;  // item to be copied; end of its unit, and of all
+    const std::int32_t* pages = nullptr;             // its unit's row of the block table, counted from item 0
+    std::uint32_t head_units = 0;
+    std::int32_t page = 0;                           // of `next`: looked up one page ahead
+
+    __device__ CodeRing(const PrefillParams& params, std::uint32_t memory_at) : p(params), memory(memory_at) {}
+    __device__ std::uint32_t barrier(int s) const { return Barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)}.codes(kValues, s); }
+    __device__ std::uint32_t at(int s) const {
+        return memory + static_cast<std::uint32_t>(Shape::kRing) + (kValues ? p.slots * p.slot_bytes[0] + s * p.slot_bytes[1] : s * p.slot_bytes[0]);
+    }
+    static __device__ Unit* cursor() { return reinterpret_cast<Unit*>(prefill_shared + Shape::kCopies + (kValues ? 128 : 0)); }
+    static __device__ bool first_warp() { return (threadIdx.x & 96) == 0; }
+
+    __device__ void enter(const Unit& unit) {
+        next_stop = min(unit.end(), end);
+        pages = p.a.block_table + static_cast<std::int64_t>(unit.sequence) * p.a.table_stride + unit.pages.first - static_cast<std::int64_t>(unit.start);
+        head_units = unit.head * p.a.head_units;
+        __syncwarp();
+        if ((threadIdx.x & 31) == 0) *cursor() = unit;
+        __syncwarp();
+    }
+    __device__ void issue(int s) {
+        if (next == end) return;
+        if ((threadIdx.x & 31) == 0) {
+            const std::uint64_t blob = static_cast<std::uint64_t>(static_cast<std::uint32_t>(page)) * p.a.page_units + head_units;
+            device::barrier_expect(barrier(s), p.part_bytes[kValues]);
+            device::bulk_copy(at(s), p.a.pool + blob * 128 + (kValues ? p.part_bytes[0] : 0), p.part_bytes[kValues], barrier(s));
+        }
+        if (++next == end) return;
+        if (next == next_stop) {
+            Unit unit = *cursor();
+            unit.advance(p.a);
+            enter(unit);
+        }
+        page = pages[next];
+    }
+    __device__ void start(const Unit& unit, std::uint32_t begin, std::uint32_t range_end) {
+        if (!first_warp()) return;
+        next = begin;
+        end = range_end;
+        enter(unit);
+        page = pages[next];
+        for (int s = 0; s < p.slots; ++s) issue(s);
+    }
+    __device__ SharedPart take() const {
+        device::barrier_wait(barrier(slot), phase);
+        return {at(slot)};
+    }
+    // The warpgroup has read the part.
+    __device__ void release() {
+        meet_named(kName, 128);
+        if (first_warp()) issue(slot);
+        if (++slot == p.slots) {
+            slot = 0;
+            phase ^= 1;
+        }
+    }
+};
+
+template <int kHeadDim>
+__device__ __forceinline__ void produce_values(const PrefillParams& p, const PrefillPlan& plan, std::uint32_t begin, std::uint32_t end) {
+    using Shape = PrefillShape<kHeadDim>;
+    const std::uint32_t memory = device::shared_address(prefill_shared);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
     const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
-    const std::uint32_t ring = memory + static_cast<std::uint32_t>(Shape::kRing), references = memory + static_cast<std::uint32_t>(Shape::kReferencesAt);
-    auto* copies = reinterpret_cast<PageCopies<Shape::kRows>*>(shared + Shape::kCopies);
-    static_assert(sizeof *copies <= 128);
-
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
-    if (threadIdx.x == 0) {
-        *copies = {unit, begin, end, unit.blob(p.a, begin)};
-        for (int s = 0; s < p.slots; ++s) copies->issue(p, ring + s * p.blob_bytes, barriers.codes(s));
+    CodeRing<kHeadDim, true> ring(p, memory);
+    ring.start(unit, begin, end);
+    Turn<Shape::kValueStages> turn;
+#pragma unroll 1
+    for (std::uint32_t item = begin; item < end; ++item) {
+        if (item == unit.end()) unit.advance(p.a);
+        asm volatile("" : "+r"(lane), "+r"(warp));  // addresses are worked out page by page: kept, they would not fit the registers
+        const SharedPart part = ring.take();
+        device::barrier_wait(barriers.value_empty(turn.stage), turn.phase ^ 1);
+        const std::uint32_t tile = memory + static_cast<std::uint32_t>(Shape::kValues) + turn.stage * static_cast<std::uint32_t>(Shape::kValueTile);
+        const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
+        decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](int at, const std::uint32_t* four) { store_shared16(tile + at, four); });
+        publish();
+        arrive(barriers.value_full(turn.stage));
+        turn.next();
+        ring.release();
     }
-    Turn<Shape::kKeyStages> keys;
-    Turn<Shape::kValueStages> values;
-    int slot = 0;
-    std::uint32_t slot_phase = 0, base = begin, stop = 0;
+}
+
+template <int kHeadDim>
+__device__ __forceinline__ void produce_keys(const PrefillParams& p, const PrefillPlan& plan, std::uint32_t begin, std::uint32_t end) {
+    using Shape = PrefillShape<kHeadDim>;
+    using Tiles = PrefillTiles<kHeadDim>;
+    constexpr int D = Shape::D, kNum = D / 32;
+    const std::uint32_t memory = device::shared_address(prefill_shared), references = memory + static_cast<std::uint32_t>(Shape::kReferencesAt);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
+    const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
+    PrefillUnit<Shape::kRows> unit;
+    unit.find(p.a, plan.starts, begin);
+    CodeRing<kHeadDim, false> ring(p, memory);
+    ring.start(unit, begin, end);
+    Turn<Shape::kKeyStages> turn;
+    std::uint32_t base = begin, stop = 0;
     std::uint16_t raw[kNum];
     const auto fetch = [&](std::uint32_t item) {
         const auto* from = reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset());
@@ -110,6 +187,7 @@ __device__ __forceinline__ void produce(const PrefillParams& p, const PrefillPla
     };
 #pragma unroll 1
     for (std::uint32_t item = begin; item < end; ++item) {
+        asm volatile("" : "+r"(lane), "+r"(warp));
         if (item == begin || item == unit.end()) {
             if (item != begin) unit.advance(p.a);
             base = item;
@@ -119,46 +197,27 @@ __device__ __forceinline__ void produce(const PrefillParams& p, const PrefillPla
 #pragma unroll
                 for (int k = 0; k < kNum; ++k) store_shared2(references + 2 * (8 * D + lane + 32 * k), raw[k]);
             }
-            meet_named(kProducerName, 128);
+            meet_named(ring.kName, 128);
             if (base + warp < stop) {
                 fetch(base + warp);
                 settle(warp);
             }
-            meet_named(kProducerName, 128);
+            meet_named(ring.kName, 128);
         }
-        asm volatile("" : "+r"(lane), "+r"(warp));  // addresses are worked out page by page: kept, they would not fit the registers
         const int page = static_cast<int>(item - base);
         const bool more = base + (page & ~3) + 4 + warp < stop;
         if (page % 4 == 0 && more) fetch(item + 4 + warp);
-        device::barrier_wait(barriers.codes(slot), slot_phase);
-        const std::uint32_t codes = ring + slot * p.blob_bytes, own_reference = references + 2 * (page & 7) * D;
-
-        device::barrier_wait(barriers.key_empty(keys.stage), keys.phase ^ 1);
-        const std::uint32_t key_tile = memory + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile);
+        const SharedPart part = ring.take();
+        device::barrier_wait(barriers.key_empty(turn.stage), turn.phase ^ 1);
+        const std::uint32_t tile = memory + turn.stage * static_cast<std::uint32_t>(Shape::kKeyTile), own_reference = references + 2 * (page & 7) * D;
         decode_keys_of<kHeadDim>(
-            p.layout.key_bits, warp, lane, SharedPart{codes}, [&](int chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },
-            [&](int at, const std::uint32_t* four) { store_shared16(key_tile + at, four); });
+            p.layout.key_bits, warp, lane, part, [&](int chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },
+            [&](int at, const std::uint32_t* four) { store_shared16(tile + at, four); });
         publish();
-        arrive(barriers.key_full(keys.stage));
-        keys.next();
-
-        device::barrier_wait(barriers.value_empty(values.stage), values.phase ^ 1);
-        const std::uint32_t value_tile = memory + static_cast<std::uint32_t>(Shape::kValues) + values.stage * static_cast<std::uint32_t>(Shape::kValueTile);
-        const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
-        decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, SharedPart{codes + static_cast<std::uint32_t>(p.layout.offset(Side::value))},
-                                   [&](int at, const std::uint32_t* four) { store_shared16(value_tile + at, four); });
-        publish();
-        arrive(barriers.value_full(values.stage));
-        values.next();
-
+        arrive(barriers.key_full(turn.stage));
+        turn.next();
         if (page % 4 == 3 && more) settle(((page + 1) & 4) + warp);
-        meet_named(kProducerName, 128);
-        if (threadIdx.x == 0) copies->issue(p, codes, barriers.codes(slot));
-        __syncwarp();
-        if (++slot == p.slots) {
-            slot = 0;
-            slot_phase ^= 1;
-        }
+        ring.release();
     }
 }
 

@@ -52,30 +52,43 @@ struct PrefillTiles {
         }
     }
 
-    // A warp's share of a page's keys. reference(chunk, four words): the 8 numbers added to those of chunk `chunk` of every token.
+    // A warp's share of a page's keys. reference(chunk, four words): the 8 numbers added to those of chunk `chunk` of every token. Loads come
+    // first, for they cannot pass stores.
     template <int kBits, class Load, class Reference, class Store>
     static TQ_DEV void decode_keys(int warp, int lane, Load&& load, Reference&& reference, Store&& store) {
         constexpr PageSide kSide{Side::key, kHeadDim, kBits};
+        constexpr bool kWholeRows = kOctets % 4 == 0;  // a group is one token's
+        constexpr int kTogether = D == 128 ? 2 : 1;    // groups that share their references
         const int g = lane >> 2, t = lane & 3;
         TQ_UNROLL
-        for (int n = 0; n < D / 16; n += kProducers) {
-            const int group = n + warp;
-            if (D / 16 % kProducers != 0 && group >= D / 16) break;
-            std::uint32_t words[8], bytes[8];
-            load_group(kSide, lane, group, load, words);
-            device::decode_bytes<kBits>(words, bytes);
+        for (int n = 0; n < D / 16; n += kProducers * kTogether) {
+            std::uint32_t words[kTogether][8], bytes[kTogether][8], scales[kTogether];
+            if (D / 16 % kProducers != 0 && n + warp >= D / 16) break;
+            TQ_UNROLL
+            for (int i = 0; i < kTogether; ++i) {
+                const int group = n + kProducers * i + warp;
+                load_group(kSide, lane, group, load, words[i]);
+                if (kWholeRows) scales[i] = load.half(static_cast<int>(kSide.scales_offset()) + 2 * (8 * g + 4 * group / kOctets));
+            }
+            TQ_UNROLL
+            for (int i = 0; i < kTogether; ++i) device::decode_bytes<kBits>(words[i], bytes[i]);
             TQ_UNROLL
             for (int u = 0; u < 4; ++u) {
-                const int r = (4 * group + u) / kOctets, octet = (4 * group + u) % kOctets;  // token 8 r + g
-                const std::uint32_t half = load.half(static_cast<int>(kSide.scales_offset()) + 2 * (8 * g + r)), scale = half << 16 | half;
-                std::uint32_t plus[4], out[4];
+                const int octet = (4 * (n + warp) + u) % kOctets;
+                std::uint32_t plus[4];
                 reference(4 * octet + t, plus);
-                out[0] = device::fma_halves(device::halves_of<0, 1>(bytes[2 * u]), scale, plus[0]);
-                out[1] = device::fma_halves(device::halves_of<2, 3>(bytes[2 * u]), scale, plus[1]);
-                out[2] = device::fma_halves(device::halves_of<0, 1>(bytes[2 * u + 1]), scale, plus[2]);
-                out[3] = device::fma_halves(device::halves_of<2, 3>(bytes[2 * u + 1]), scale, plus[3]);
-                const int row = 32 * (r >> 2) + 8 * (g >> 1) + 4 * (g & 1) + (r & 3);
-                store(place(kPageTokens, row, 8 * (4 * octet + t)), out);
+                TQ_UNROLL
+                for (int i = 0; i < kTogether; ++i) {
+                    const int r = (4 * (n + kProducers * i + warp) + u) / kOctets;  // token 8 r + g
+                    const std::uint32_t half = kWholeRows ? scales[i] : load.half(static_cast<int>(kSide.scales_offset()) + 2 * (8 * g + r));
+                    const std::uint32_t scale = device::permute_bytes(half, half, 0x1010);
+                    const std::uint32_t out[4] = {device::fma_halves(device::halves_of<0, 1>(bytes[i][2 * u]), scale, plus[0]),
+                                                  device::fma_halves(device::halves_of<2, 3>(bytes[i][2 * u]), scale, plus[1]),
+                                                  device::fma_halves(device::halves_of<0, 1>(bytes[i][2 * u + 1]), scale, plus[2]),
+                                                  device::fma_halves(device::halves_of<2, 3>(bytes[i][2 * u + 1]), scale, plus[3])};
+                    const int row = 32 * (r >> 2) + 8 * (g >> 1) + 4 * (g & 1) + (r & 3);
+                    store(place(kPageTokens, row, 8 * (4 * octet + t)), out);
+                }
             }
         }
     }
@@ -96,21 +109,25 @@ struct PrefillTiles {
                 if (token + 8 >= valid) scale[i] &= 0x0000ffffu;
             }
         }
+        constexpr int kTogether = kOctets == 4 ? 2 : 1;
         TQ_UNROLL
-        for (int n = 0; n < kOctets; n += 2) {
-            const int j = n + (warp >> 1);
-            if (kOctets % 2 != 0 && j >= kOctets) break;
-            std::uint32_t words[8], bytes[8];
-            load_group(kSide, lane, s * kOctets + j, load, words);
-            device::decode_bytes<kBits>(words, bytes);
+        for (int n = 0; n < kOctets; n += 2 * kTogether) {
+            if (kOctets % 2 != 0 && n + (warp >> 1) >= kOctets) break;
+            std::uint32_t words[kTogether][8], bytes[kTogether][8];
             TQ_UNROLL
-            for (int q = 0; q < 4; ++q) {
-                std::uint32_t out[4];
-                out[0] = device::multiply_halves(device::halves_of<0, 2>(bytes[q]), scale[0]);
-                out[1] = device::multiply_halves(device::halves_of<0, 2>(bytes[4 + q]), scale[1]);
-                out[2] = device::multiply_halves(device::halves_of<1, 3>(bytes[q]), scale[2]);
-                out[3] = device::multiply_halves(device::halves_of<1, 3>(bytes[4 + q]), scale[3]);
-                store(place(D, 32 * j + 4 * g + q, 8 * (4 * s + t)), out);
+            for (int i = 0; i < kTogether; ++i) load_group(kSide, lane, s * kOctets + n + 2 * i + (warp >> 1), load, words[i]);
+            TQ_UNROLL
+            for (int i = 0; i < kTogether; ++i) {
+                const int j = n + 2 * i + (warp >> 1);
+                device::decode_bytes<kBits>(words[i], bytes[i]);
+                TQ_UNROLL
+                for (int q = 0; q < 4; ++q) {
+                    const std::uint32_t out[4] = {device::multiply_halves(device::halves_of<0, 2>(bytes[i][q]), scale[0]),
+                                                  device::multiply_halves(device::halves_of<0, 2>(bytes[i][4 + q]), scale[1]),
+                                                  device::multiply_halves(device::halves_of<1, 3>(bytes[i][q]), scale[2]),
+                                                  device::multiply_halves(device::halves_of<1, 3>(bytes[i][4 + q]), scale[3])};
+                    store(place(D, 32 * j + 4 * g + q, 8 * (4 * s + t)), out);
+                }
             }
         }
     }

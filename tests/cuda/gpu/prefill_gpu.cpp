@@ -77,8 +77,9 @@ TEST(Prefill, ManySequences) {
         lengths.push_back(static_cast<int>(engine() % 300));
         queries.push_back(static_cast<int>(engine() % 40));
     }
-    check({.page = page(128), .kv_heads = 2, .group = 2, .lengths = lengths, .queries = queries});
-    check({.page = page(128), .kv_heads = 1, .group = 1, .num_queries = 1, .lengths = std::vector<int>(1024, 70)});
+    // A single row that looks at one outstanding key has the whole error of that score, as binary16 operands have it.
+    check({.page = page(128), .kv_heads = 2, .group = 2, .lengths = lengths, .queries = queries}, 8e-3);
+    check({.page = page(128), .kv_heads = 1, .group = 1, .num_queries = 1, .lengths = std::vector<int>(1024, 70)}, 8e-3);
 }
 
 TEST(Prefill, SlidingWindow) {
@@ -102,7 +103,7 @@ TEST(Prefill, NumberFormats) {
 }
 
 TEST(Prefill, LargeAndSmallQueries) {
-    check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 5});
+    check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 5}, 8e-3);
     check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 1e-6f});
     check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 0});
 }
