@@ -16,18 +16,18 @@ extern __shared__ __align__(1024) std::uint8_t prefill_shared[];
 
 struct SharedPart {
     std::uint32_t at;
-    __device__ __forceinline__ std::uint32_t one(int offset) const { return load_shared4(at + offset); }
-    __device__ __forceinline__ std::uint32_t half(int offset) const {
+    __device__ __forceinline__ std::uint32_t one(unsigned offset) const { return load_shared4(at + offset); }
+    __device__ __forceinline__ std::uint32_t half(unsigned offset) const {
         std::uint16_t v;
         asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at + offset));
         return v;
     }
-    __device__ __forceinline__ void two(int offset, std::uint32_t* w) const {
+    __device__ __forceinline__ void two(unsigned offset, std::uint32_t* w) const {
         const uint2 v = device::load_shared8(at + offset);
         w[0] = v.x;
         w[1] = v.y;
     }
-    __device__ __forceinline__ void four(int offset, std::uint32_t* w) const {
+    __device__ __forceinline__ void four(unsigned offset, std::uint32_t* w) const {
         const uint4 v = device::load_shared16(at + offset);
         w[0] = v.x;
         w[1] = v.y;
@@ -35,6 +35,12 @@ struct SharedPart {
         w[3] = v.w;
     }
 };
+
+// In a register for good: the compiler would read it from a special one, slowly, again and again.
+__device__ __forceinline__ int own_lane() {
+    const int lane = threadIdx.x & 31;
+    return __shfl_sync(~0u, lane, lane);
+}
 
 template <int kHeadDim, class Store, class Reference>
 __device__ __forceinline__ void decode_keys_of(int bits, int warp, int lane, SharedPart part, Reference&& reference, Store&& store) {
@@ -129,7 +135,7 @@ template <int kHeadDim>
 __device__ __forceinline__ void produce_values(const PrefillParams& p, const PrefillPlan& plan, std::uint32_t begin, std::uint32_t end) {
     using Shape = PrefillShape<kHeadDim>;
     const std::uint32_t memory = device::shared_address(prefill_shared);
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
+    int lane = own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
     const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
@@ -144,7 +150,7 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
         device::barrier_wait(barriers.value_empty(turn.stage), turn.phase ^ 1);
         const std::uint32_t tile = memory + static_cast<std::uint32_t>(Shape::kValues) + turn.stage * static_cast<std::uint32_t>(Shape::kValueTile);
         const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
-        decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](int at, const std::uint32_t* four) { store_shared16(tile + at, four); });
+        decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
         publish();
         arrive(barriers.value_full(turn.stage));
         turn.next();
@@ -158,7 +164,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
     using Tiles = PrefillTiles<kHeadDim>;
     constexpr int D = Shape::D, kNum = D / 32;
     const std::uint32_t memory = device::shared_address(prefill_shared), references = memory + static_cast<std::uint32_t>(Shape::kReferencesAt);
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
+    int lane = own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
     const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
@@ -211,8 +217,8 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         device::barrier_wait(barriers.key_empty(turn.stage), turn.phase ^ 1);
         const std::uint32_t tile = memory + turn.stage * static_cast<std::uint32_t>(Shape::kKeyTile), own_reference = references + 2 * (page & 7) * D;
         decode_keys_of<kHeadDim>(
-            p.layout.key_bits, warp, lane, part, [&](int chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },
-            [&](int at, const std::uint32_t* four) { store_shared16(tile + at, four); });
+            p.layout.key_bits, warp, lane, part, [&](unsigned chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },
+            [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
         publish();
         arrive(barriers.key_full(turn.stage));
         turn.next();

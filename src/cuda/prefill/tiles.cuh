@@ -26,28 +26,39 @@ struct PrefillTiles {
     static constexpr int key_position(int dim) { return 8 * (4 * (dim % (D / 4) / 8) + dim / (D / 4)) + dim % 8; }
     static constexpr int value_dim_at(int n) { return D / 8 * (n >> 2 & 7) + 4 * (n >> 5) + (n & 3); }
 
-    // Byte of number `inner` of row `row` in a tile whose blocks have `rows` rows.
-    static constexpr int place(int rows, int row, int inner) {
+    // Byte of number `inner` of row `row` in a tile whose blocks have `rows` rows. Unsigned here and below: shorter code.
+    static constexpr unsigned place(unsigned rows, unsigned row, unsigned inner) {
         return (inner / 64 * rows + row) * kTileRowBytes + ((inner % 64 / 8) ^ (row & 7)) * 16 + inner % 8 * 2;
     }
 
-    // The words of a group. load4(offset): four words from a byte of the part on, and so on.
-    template <class Load>
-    static TQ_DEV void load_group(const PageSide& side, int lane, int group, Load&& load, std::uint32_t* words) {
+    static constexpr unsigned word_at(const PageSide& side, unsigned lane, unsigned word) {
+        if (side.words_per_lane() % 4 != 0) return static_cast<unsigned>(side.word_offset(static_cast<int>(lane), static_cast<int>(word)));
+        return word / 4 * 512 + lane * 16 + word % 4 * 4;
+    }
+    // PageSide::group_word for values, with the group in its two parts.
+    static constexpr unsigned value_word(int bits, unsigned s, unsigned j, unsigned w) {
+        if (bits == 4) return (2 * s + w / 2) * 2 * kOctets + 2 * j + w % 2;
+        if (bits == 2) return (2 * s + w) * kOctets + j;
+        return (s * kOctets + j) * bits + w;
+    }
+
+    // The words of a group. word(i): the number of its i-th word among the lane's.
+    template <class Word, class Load>
+    static TQ_DEV void load_group(const PageSide& side, unsigned lane, Word&& word, Load&& load, std::uint32_t* words) {
         if (side.bits == 8 || (side.bits == 4 && side.side == Side::key)) {
             TQ_UNROLL
             for (int i = 0; i < 8; i += 4) {
-                if (i < side.bits) load.four(static_cast<int>(side.word_offset(lane, side.group_word(group, i))), words + i);
+                if (i < side.bits) load.four(word_at(side, lane, word(i)), words + i);
             }
         } else if (side.bits == 4 || (side.bits == 2 && side.side == Side::key)) {
             TQ_UNROLL
             for (int i = 0; i < 4; i += 2) {
-                if (i < side.bits) load.two(static_cast<int>(side.word_offset(lane, side.group_word(group, i))), words + i);
+                if (i < side.bits) load.two(word_at(side, lane, word(i)), words + i);
             }
         } else {
             TQ_UNROLL
             for (int i = 0; i < 3; ++i) {
-                if (i < side.bits) words[i] = load.one(static_cast<int>(side.word_offset(lane, side.group_word(group, i))));
+                if (i < side.bits) words[i] = load.one(word_at(side, lane, word(i)));
             }
         }
     }
@@ -55,38 +66,40 @@ struct PrefillTiles {
     // A warp's share of a page's keys. reference(chunk, four words): the 8 numbers added to those of chunk `chunk` of every token. Loads come
     // first, for they cannot pass stores.
     template <int kBits, class Load, class Reference, class Store>
-    static TQ_DEV void decode_keys(int warp, int lane, Load&& load, Reference&& reference, Store&& store) {
+    static TQ_DEV void decode_keys(unsigned warp_number, unsigned lane, Load&& load, Reference&& reference, Store&& store) {
         constexpr PageSide kSide{Side::key, kHeadDim, kBits};
         constexpr bool kWholeRows = kOctets % 4 == 0;  // a group is one token's
-        constexpr int kTogether = D == 128 ? 2 : 1;    // groups that share their references
-        const int g = lane >> 2, t = lane & 3;
+        constexpr unsigned kTogether = D == 128 ? 2 : 1;    // groups that share their references
+        const unsigned g = lane >> 2 & 7, t = lane & 3, warp = warp_number & 3;
+        device::ByteTables<kBits> tables;
+        tables.init();
         TQ_UNROLL
-        for (int n = 0; n < D / 16; n += kProducers * kTogether) {
+        for (unsigned n = 0; n < D / 16; n += kProducers * kTogether) {
             std::uint32_t words[kTogether][8], bytes[kTogether][8], scales[kTogether];
             if (D / 16 % kProducers != 0 && n + warp >= D / 16) break;
             TQ_UNROLL
-            for (int i = 0; i < kTogether; ++i) {
-                const int group = n + kProducers * i + warp;
-                load_group(kSide, lane, group, load, words[i]);
-                if (kWholeRows) scales[i] = load.half(static_cast<int>(kSide.scales_offset()) + 2 * (8 * g + 4 * group / kOctets));
+            for (unsigned i = 0; i < kTogether; ++i) {
+                const unsigned group = n + kProducers * i + warp;
+                load_group(kSide, lane, [&](unsigned w) { return group * kBits + w; }, load, words[i]);
+                if (kWholeRows) scales[i] = load.half(static_cast<unsigned>(kSide.scales_offset()) + 2 * (8 * g + 4 * group / kOctets));
             }
             TQ_UNROLL
-            for (int i = 0; i < kTogether; ++i) device::decode_bytes<kBits>(words[i], bytes[i]);
+            for (int i = 0; i < kTogether; ++i) device::decode_bytes<kBits>(tables, words[i], bytes[i]);
             TQ_UNROLL
-            for (int u = 0; u < 4; ++u) {
-                const int octet = (4 * (n + warp) + u) % kOctets;
+            for (unsigned u = 0; u < 4; ++u) {
+                const unsigned octet = (4 * (n + warp) + u) % kOctets;
                 std::uint32_t plus[4];
                 reference(4 * octet + t, plus);
                 TQ_UNROLL
-                for (int i = 0; i < kTogether; ++i) {
-                    const int r = (4 * (n + kProducers * i + warp) + u) / kOctets;  // token 8 r + g
-                    const std::uint32_t half = kWholeRows ? scales[i] : load.half(static_cast<int>(kSide.scales_offset()) + 2 * (8 * g + r));
+                for (unsigned i = 0; i < kTogether; ++i) {
+                    const unsigned r = (4 * (n + kProducers * i + warp) + u) / kOctets;  // token 8 r + g
+                    const std::uint32_t half = kWholeRows ? scales[i] : load.half(static_cast<unsigned>(kSide.scales_offset()) + 2 * (8 * g + r));
                     const std::uint32_t scale = device::permute_bytes(half, half, 0x1010);
                     const std::uint32_t out[4] = {device::fma_halves(device::halves_of<0, 1>(bytes[i][2 * u]), scale, plus[0]),
                                                   device::fma_halves(device::halves_of<2, 3>(bytes[i][2 * u]), scale, plus[1]),
                                                   device::fma_halves(device::halves_of<0, 1>(bytes[i][2 * u + 1]), scale, plus[2]),
                                                   device::fma_halves(device::halves_of<2, 3>(bytes[i][2 * u + 1]), scale, plus[3])};
-                    const int row = 32 * (r >> 2) + 8 * (g >> 1) + 4 * (g & 1) + (r & 3);
+                    const unsigned row = 32 * (r >> 2) + 8 * (g >> 1) + 4 * (g & 1) + (r & 3);
                     store(place(kPageTokens, row, 8 * (4 * octet + t)), out);
                 }
             }
@@ -95,33 +108,37 @@ struct PrefillTiles {
 
     // A warp's share of a page's values. valid: tokens from there on count as zero, whatever is in their slots.
     template <int kBits, class Load, class Store>
-    static TQ_DEV void decode_values(int warp, int lane, int valid, Load&& load, Store&& store) {
+    static TQ_DEV void decode_values(unsigned warp_number, unsigned lane, int valid, Load&& load, Store&& store) {
         constexpr PageSide kSide{Side::value, kHeadDim, kBits};
-        const int g = lane >> 2, t = lane & 3, s = warp & 1;
+        const unsigned g = lane >> 2 & 7, t = lane & 3, s = warp_number & 1, upper = warp_number >> 1 & 1;
+        device::ByteTables<kBits> tables;
+        tables.init();
         std::uint32_t scale[4];  // of the chunk's tokens, in pairs that are 8 apart
-        load.two(static_cast<int>(kSide.scales_offset()) + 2 * (16 * t + 4 * s), scale);
-        load.two(static_cast<int>(kSide.scales_offset()) + 2 * (16 * t + 8 + 4 * s), scale + 2);
+        load.two(static_cast<unsigned>(kSide.scales_offset()) + 2 * (16 * t + 4 * s), scale);
+        load.two(static_cast<unsigned>(kSide.scales_offset()) + 2 * (16 * t + 8 + 4 * s), scale + 2);
         if (valid < kPageTokens) {
             TQ_UNROLL
             for (int i = 0; i < 4; ++i) {
-                const int token = 32 * s + 16 * (i & 1) + 2 * t + (i >> 1);
+                const int token = static_cast<int>(32 * s + 2 * t) + 16 * (i & 1) + (i >> 1);
                 if (token >= valid) scale[i] &= 0xffff0000u;
                 if (token + 8 >= valid) scale[i] &= 0x0000ffffu;
             }
         }
-        constexpr int kTogether = kOctets == 4 ? 2 : 1;
+        constexpr unsigned kTogether = kOctets == 4 ? 2 : 1;
         TQ_UNROLL
-        for (int n = 0; n < kOctets; n += 2 * kTogether) {
-            if (kOctets % 2 != 0 && n + (warp >> 1) >= kOctets) break;
+        for (unsigned n = 0; n < kOctets; n += 2 * kTogether) {
+            if (kOctets % 2 != 0 && n + upper >= kOctets) break;
             std::uint32_t words[kTogether][8], bytes[kTogether][8];
             TQ_UNROLL
-            for (int i = 0; i < kTogether; ++i) load_group(kSide, lane, s * kOctets + n + 2 * i + (warp >> 1), load, words[i]);
+            for (unsigned i = 0; i < kTogether; ++i) {
+                load_group(kSide, lane, [&](unsigned w) { return value_word(kBits, s, n + 2 * i + upper, w); }, load, words[i]);
+            }
             TQ_UNROLL
-            for (int i = 0; i < kTogether; ++i) {
-                const int j = n + 2 * i + (warp >> 1);
-                device::decode_bytes<kBits>(words[i], bytes[i]);
+            for (unsigned i = 0; i < kTogether; ++i) {
+                const unsigned j = n + 2 * i + upper;
+                device::decode_bytes<kBits>(tables, words[i], bytes[i]);
                 TQ_UNROLL
-                for (int q = 0; q < 4; ++q) {
+                for (unsigned q = 0; q < 4; ++q) {
                     const std::uint32_t out[4] = {device::multiply_halves(device::halves_of<0, 2>(bytes[i][q]), scale[0]),
                                                   device::multiply_halves(device::halves_of<0, 2>(bytes[i][4 + q]), scale[1]),
                                                   device::multiply_halves(device::halves_of<1, 3>(bytes[i][q]), scale[2]),
