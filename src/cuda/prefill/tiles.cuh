@@ -84,7 +84,7 @@ struct PrefillTiles {
                 if (kWholeRows) scales[i] = load.half(static_cast<unsigned>(kSide.scales_offset()) + 2 * (8 * g + 4 * group / kOctets));
             }
             TQ_UNROLL
-            for (int i = 0; i < kTogether; ++i) device::decode_bytes<kBits>(tables, words[i], bytes[i]);
+            for (unsigned i = 0; i < kTogether; ++i) device::decode_bytes<kBits>(tables, words[i], bytes[i]);
             TQ_UNROLL
             for (unsigned u = 0; u < 4; ++u) {
                 const unsigned octet = (4 * (n + warp) + u) % kOctets;
