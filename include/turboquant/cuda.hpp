@@ -9,6 +9,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "turboquant/status.hpp"
 
@@ -156,5 +158,22 @@ std::size_t image_bytes(const PageSpec& spec, Layout layout);
 // but for what is said about references.
 Status export_pages(const PagedCache& from, const PageImages& to, const PageList& list, void* stream);
 Status import_pages(const PageImages& from, const PagedCache& to, const PageList& list, void* stream);
+
+// The CUDA devices of this machine; none where there is no driver.
+struct Device {
+    std::string name;
+    int major = 0, minor = 0;                 // compute capability
+    int processors = 0;
+    std::size_t memory_bytes = 0;
+};
+std::vector<Device> devices();
+
+// The kernels that depend on the build (TQ_CUDA_KERNELS), with the policy of each: query rows of a unit of work, threads of a CTA.
+struct BuiltKernel {
+    std::string verb;                         // attend or prefill
+    int head_dim = 0, key_bits = 0, value_bits = 0;  // bits 0: all of them
+    int rows = 0, threads = 0;
+};
+std::vector<BuiltKernel> built_kernels();
 
 }  // namespace turboquant::cuda

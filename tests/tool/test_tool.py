@@ -74,6 +74,16 @@ def test_info_json():
     assert 4 < at_128["mean"] < presets["k4v4"]["code_bits_at_head_dim"]["64"]["mean"] < 4.6
 
 
+def test_info_says_what_there_is_for_gpus():
+    cuda = INFO["environment"]["cuda"]
+    text = tool("info").stdout
+    if not cuda["built"]:
+        assert cuda == {"built": False} and "CUDA       none in this build (configure with TQ_CUDA=ON)" in text
+        return
+    assert {kernel["verb"] for kernel in cuda["kernels"]} == {"attend", "prefill"}
+    assert all(device["name"] in text and device["processors"] > 0 and device["memory_bytes"] > 0 for device in cuda["devices"])
+
+
 def test_the_readme_lists_the_presets_as_they_are():
     readme = pathlib.Path(__file__).resolve().parents[2].joinpath("README.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:6]] for line in readme.splitlines() if line.startswith(("| `k", "| `paper-"))]

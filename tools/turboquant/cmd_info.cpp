@@ -15,6 +15,9 @@
 #include "turboquant/cpu.hpp"
 #include "turboquant/environment.hpp"
 #include "turboquant/spec.hpp"
+#ifdef TQ_HAVE_CUDA
+#include "turboquant/cuda.hpp"
+#endif
 
 namespace turboquant::tool {
 namespace {
@@ -27,6 +30,46 @@ CodeBits bits_at(Spec spec, int head_dim) {
 }
 
 const char* value_of(std::string_view variable) { return std::getenv(std::string(variable).c_str()); }
+
+// {"built": false}, or the GPUs and what this build has for them.
+Json cuda_block() {
+    Json block = {{"built", false}};
+#ifdef TQ_HAVE_CUDA
+    block["built"] = true;
+    block["devices"] = Json::array();
+    for (const cuda::Device& device : cuda::devices())
+        block["devices"].push_back({{"name", device.name},
+                                    {"compute_capability", fmt::format("{}.{}", device.major, device.minor)},
+                                    {"processors", device.processors},
+                                    {"memory_bytes", device.memory_bytes}});
+    block["kernels"] = Json::array();
+    for (const cuda::BuiltKernel& kernel : cuda::built_kernels())
+        block["kernels"].push_back({{"verb", kernel.verb},
+                                    {"head_dim", kernel.head_dim},
+                                    {"key_bits", kernel.key_bits},
+                                    {"value_bits", kernel.value_bits},
+                                    {"rows", kernel.rows},
+                                    {"threads", kernel.threads}});
+#endif
+    return block;
+}
+
+void print_cuda() {
+#ifdef TQ_HAVE_CUDA
+    const auto devices = cuda::devices();
+    if (devices.empty()) fmt::print("CUDA       no device\n");
+    for (const cuda::Device& device : devices)
+        fmt::print("CUDA       {}, compute capability {}.{}, {} processors, {:.1f} GiB\n", device.name, device.major, device.minor, device.processors,
+                   static_cast<double>(device.memory_bytes) / (1 << 30));
+    Table kernels({{"CUDA kernel", Table::Align::left}, {"head", Table::Align::right}, {"codes", Table::Align::left}, {"rows"}, {"threads"}});
+    for (const cuda::BuiltKernel& kernel : cuda::built_kernels())
+        kernels.add({kernel.verb, std::to_string(kernel.head_dim), kernel.key_bits ? fmt::format("k{}v{}", kernel.key_bits, kernel.value_bits) : "all",
+                     std::to_string(kernel.rows), std::to_string(kernel.threads)});
+    fmt::print("{}", kernels.text(colour_wanted(1)));
+#else
+    fmt::print("CUDA       none in this build (configure with TQ_CUDA=ON)\n");
+#endif
+}
 
 Json info_environment(const Result<std::string>& plugin) {
     Json environment = environment_block(default_threads());
@@ -46,6 +89,7 @@ Json info_environment(const Result<std::string>& plugin) {
             {{"name", variable.name}, {"meaning", variable.meaning}, {"value", value ? Json(value) : Json(nullptr)}});
     }
     environment["variables"] = std::move(variables);
+    environment["cuda"] = cuda_block();
     return environment;
 }
 
@@ -83,6 +127,7 @@ void print_text(const Result<std::string>& plugin) {
                    engine.backend_api);
     else
         fmt::print("engine     none in this build: the commands that run a model are missing (configure with TQ_ENGINE_DIR)\n");
+    print_cuda();
     fmt::print("plug-in    {}\n\n", plugin.ok() ? plugin.value() : "not found; needed by exec only (--plugin names it)");
 
     using Align = Table::Align;

@@ -149,6 +149,22 @@ TEST(Prefill, RefusesWhatIsTooSmall) {
     EXPECT_NE(problem.enqueue(nullptr).message().find("workspace_bytes is 1000"), std::string::npos);
 }
 
+TEST(Describe, ListsTheDeviceAndTheKernels) {
+    const auto devices = cuda::devices();
+    ASSERT_FALSE(devices.empty());
+    EXPECT_FALSE(devices[0].name.empty());
+    EXPECT_GT(devices[0].processors, 0);
+    EXPECT_GT(devices[0].memory_bytes, 0u);
+    int prefill = 0, attend = 0;
+    for (const auto& kernel : cuda::built_kernels()) {
+        EXPECT_GT(kernel.rows, 0);
+        EXPECT_EQ(kernel.threads % 32, 0);
+        (kernel.verb == "prefill" ? prefill : attend) += 1;
+    }
+    EXPECT_GT(prefill, 0);
+    EXPECT_GE(attend, 3 * prefill);
+}
+
 TEST(CApi, Prefills) {
     Problem problem({.page = page(128), .kv_heads = 2, .group = 4, .num_queries = 70, .lengths = {100, 700, 0}, .prefill = true});
     const std::vector<float> want = problem.run();

@@ -1,0 +1,43 @@
+// What `turboquant info` shows: the GPUs of the machine and the kernels of the build.
+#include <cuda_runtime_api.h>
+
+#include "cuda/attend/instance.hpp"
+#include "cuda/prefill/instance.hpp"
+
+namespace turboquant::cuda {
+
+#define TQ_FAMILY(D, K, V) const AttendInstance* attend_family_##D##_##K##_##V();
+#include "cuda/attend/kernels.inc"
+#undef TQ_FAMILY
+#define TQ_HEAD_DIM(D) PrefillInstance prefill_instance_##D();
+#include "cuda/prefill/kernels.inc"
+#undef TQ_HEAD_DIM
+
+std::vector<Device> devices() {
+    int num = 0;
+    if (cudaGetDeviceCount(&num) != cudaSuccess) {
+        cudaGetLastError();  // no driver or no device: nothing to list
+        return {};
+    }
+    std::vector<Device> found;
+    for (int i = 0; i < num; ++i) {
+        cudaDeviceProp properties;
+        if (cudaGetDeviceProperties(&properties, i) != cudaSuccess) continue;
+        found.push_back({properties.name, properties.major, properties.minor, properties.multiProcessorCount, properties.totalGlobalMem});
+    }
+    return found;
+}
+
+std::vector<BuiltKernel> built_kernels() {
+    std::vector<BuiltKernel> kernels;
+#define TQ_FAMILY(D, K, V) \
+    for (int i = 0; i < 3; ++i) kernels.push_back({"attend", D, K, V, attend_family_##D##_##K##_##V()[i].rows, attend_family_##D##_##K##_##V()[i].warps * 32});
+#include "cuda/attend/kernels.inc"
+#undef TQ_FAMILY
+#define TQ_HEAD_DIM(D) kernels.push_back({"prefill", D, 0, 0, prefill_instance_##D().rows, prefill_instance_##D().threads});
+#include "cuda/prefill/kernels.inc"
+#undef TQ_HEAD_DIM
+    return kernels;
+}
+
+}  // namespace turboquant::cuda
