@@ -16,7 +16,7 @@ struct LayerDemand {
     int layer = 0;
     int num_kv_heads = 1;
     int head_dim = 128;        // of keys and values
-    std::int64_t cells = 0;    // in use when the context is full; a layer with a sliding window has few
+    std::int64_t cells = 0;    // in use when the context is full; a layer with fewer than others has a sliding window
     double key_noise = 0;      // standard deviation of a logit's error when keys have Spec::key_bits of the planned Spec
     double numbers() const { return 2.0 * static_cast<double>(cells) * head_dim * num_kv_heads; }  // of keys and values
 };

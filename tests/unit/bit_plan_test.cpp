@@ -56,6 +56,17 @@ TEST(BitPlan, NoisyKeysAndShortWindowsGetMore) {
     EXPECT_GE(bits[3].value_bits, bits[0].value_bits + 1);
 }
 
+// Half the bytes, a sixth of the harm: the bits go to the layers that attend to everything.
+TEST(BitPlan, WideWindowsGetLess) {
+    auto demands = layers({0.2, 0.2, 0.2, 0.2});
+    demands[1].cells = demands[3].cells = 16384;
+    const auto plan = plan_bits(demands, Spec{}, 3.5);
+    ASSERT_TRUE(plan.ok());
+    const auto& bits = plan.value().layers;
+    EXPECT_LT(bits[1].key_bits + bits[1].value_bits, bits[0].key_bits + bits[0].value_bits);
+    EXPECT_LT(bits[3].key_bits + bits[3].value_bits, bits[2].key_bits + bits[2].value_bits);
+}
+
 TEST(BitPlan, MoreBudgetNeverDoesMoreHarm) {
     const auto demands = layers({0.3, 0.1, 0.5});
     double before = INFINITY;

@@ -34,7 +34,7 @@ double median(std::vector<double> numbers) {
 // What sets this layer apart from the others, in words.
 std::string reason(const LayerDemand& demand, double usual_noise, std::int64_t most_cells) {
     std::string text;
-    if (demand.cells < most_cells) text = "short window: bits are cheap";
+    if (demand.cells < most_cells) text = "sliding window: bits are cheap and do less";
     const double ratio = demand.key_noise / usual_noise;
     if (ratio > 1.3) text += fmt::format("{}keys {:.1f}x as noisy as usual", text.empty() ? "" : ", ", ratio);
     if (ratio < 0.77) text += fmt::format("{}keys {:.1f}x less noisy than usual", text.empty() ? "" : ", ", 1 / ratio);
