@@ -245,7 +245,7 @@ def check_bench(parsed, caches, depths):
 @needs_model
 def test_bench_of_the_engines_caches():
     bits = {"f16": 16, "q8_0": 8.5, "q4_0": 4.5}
-    parsed = answer("bench", "-m", MODEL, "--cache", ",".join(bits), "-d", "0,128", "-p", 64, "-n", 4, "-r", 2, "-t", 1, "--json")
+    parsed = answer("bench", "-m", MODEL, "--cache", ",".join(bits), "-d", "0,128", "-p", 64, "-n", 4, "-r", 2, "-t", 1, "--fill-threads", 2, "--json")
     check_bench(parsed, bits, (0, 128))
     for result in parsed["results"]:
         assert result["bits_per_value"] == bits[result["cache"]]

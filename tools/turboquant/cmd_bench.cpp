@@ -129,6 +129,8 @@ void add_bench(CLI::App& app, Action& chosen) {
     sub->add_option("-u,--ubatch-size", options->session.ubatch, "Tokens computed at once")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
+    sub->add_option("--fill-threads", options->engine.most_threads, "Threads that fill the cache before a test (at least those of -t)")
+        ->check(CLI::Range(1, GGML_MAX_N_THREADS));
     sub->add_flag("--refill", options->refill,
                   "Fill the cache again before every repetition instead of removing the tokens after the depth");
     sub->add_flag("--json", options->json, "Print one JSON object");

@@ -101,7 +101,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
     std::unique_ptr<Engine> engine(new Engine(std::move(options)));
     const auto make_pool = processor_function<decltype(&ggml_threadpool_new)>("ggml_threadpool_new");
     if (make_pool) {
-        ggml_threadpool_params params = ggml_threadpool_params_default(engine->options_.threads);
+        ggml_threadpool_params params = ggml_threadpool_params_default(std::max(engine->options_.threads, engine->options_.most_threads));
         engine->threads_ = make_pool(&params);
     }
     return engine;

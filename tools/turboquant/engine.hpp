@@ -36,6 +36,7 @@ struct EngineOptions {
     std::string model;
     std::string layers;  // TQ_LAYERS text for our caches, or empty
     int threads = 1;
+    int most_threads = 0;  // the most that Session::use_threads will be asked for, where that is more
     bool verbose = false;
 };
 

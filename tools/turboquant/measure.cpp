@@ -89,6 +89,13 @@ private:
     }
 
     Status fill(Session& session, int depth) {
+        session.use_threads(std::max(options_.engine.threads, options_.engine.most_threads));
+        const Status done = feed(session, depth);
+        session.use_threads(options_.engine.threads);
+        return done;
+    }
+
+    Status feed(Session& session, int depth) {
         while (session.count() < depth) {
             progress_.update(fmt::format("filling the {} cache: {} of {} tokens", session.cache().name, session.count(), depth));
             const auto at = static_cast<std::size_t>(session.count());

@@ -44,6 +44,8 @@ public:
     // Takes stock of the cache. Call it when this session has worked and before another one does, outside of what is timed.
     void settle();
 
+    void use_threads(int threads) { llama_set_n_threads(context_, threads, threads); }
+
     std::int64_t count() const { return count_; }  // tokens in the cache
     CacheUse cache_use() const;                    // as of the last settle()
     std::string remark() const;                    // what the reader of a result should know, or empty
