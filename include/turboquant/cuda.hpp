@@ -173,6 +173,7 @@ struct BuiltKernel {
     std::string verb;                         // attend or prefill
     int head_dim = 0, key_bits = 0, value_bits = 0;  // bits 0: all of them
     int rows = 0, threads = 0;
+    int target = 0;                           // first compute capability that it is for, times ten: 80, 86, 90 or 120
 };
 std::vector<BuiltKernel> built_kernels();
 

@@ -3,10 +3,11 @@
 
 #include "cuda/attend/instance.hpp"
 #include "cuda/prefill/instance.hpp"
+#include "cuda/target.hpp"
 
 namespace turboquant::cuda {
 
-#define TQ_FAMILY(D, K, V) const AttendInstance* attend_family_##D##_##K##_##V();
+#define TQ_FAMILY(T, D, K, V) const AttendInstance* attend_family_##T##_##D##_##K##_##V();
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
 #define TQ_HEAD_DIM(D) PrefillInstance prefill_instance_##D();
@@ -30,11 +31,14 @@ std::vector<Device> devices() {
 
 std::vector<BuiltKernel> built_kernels() {
     std::vector<BuiltKernel> kernels;
-#define TQ_FAMILY(D, K, V) \
-    for (int i = 0; i < 3; ++i) kernels.push_back({"attend", D, K, V, attend_family_##D##_##K##_##V()[i].rows, attend_family_##D##_##K##_##V()[i].warps * 32});
+#define TQ_FAMILY(T, D, K, V)     \
+    for (int i = 0; i < 3; ++i) { \
+        const AttendInstance& instance = attend_family_##T##_##D##_##K##_##V()[i]; \
+        kernels.push_back({"attend", D, K, V, instance.rows, instance.warps * 32, static_cast<int>(Target::T)}); \
+    }
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
-#define TQ_HEAD_DIM(D) kernels.push_back({"prefill", D, 0, 0, prefill_instance_##D().rows, prefill_instance_##D().threads});
+#define TQ_HEAD_DIM(D) kernels.push_back({"prefill", D, 0, 0, prefill_instance_##D().rows, prefill_instance_##D().threads, 90});
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
     return kernels;

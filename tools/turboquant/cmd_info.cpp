@@ -49,7 +49,8 @@ Json cuda_block() {
                                     {"key_bits", kernel.key_bits},
                                     {"value_bits", kernel.value_bits},
                                     {"rows", kernel.rows},
-                                    {"threads", kernel.threads}});
+                                    {"threads", kernel.threads},
+                                    {"target", kernel.target}});
 #endif
     return block;
 }
@@ -61,10 +62,10 @@ void print_cuda() {
     for (const cuda::Device& device : devices)
         fmt::print("CUDA       {}, compute capability {}.{}, {} processors, {:.1f} GiB\n", device.name, device.major, device.minor, device.processors,
                    static_cast<double>(device.memory_bytes) / (1 << 30));
-    Table kernels({{"CUDA kernel", Table::Align::left}, {"head", Table::Align::right}, {"codes", Table::Align::left}, {"rows"}, {"threads"}});
+    Table kernels({{"CUDA kernel", Table::Align::left}, {"head", Table::Align::right}, {"codes", Table::Align::left}, {"rows"}, {"threads"}, {"sm"}});
     for (const cuda::BuiltKernel& kernel : cuda::built_kernels())
         kernels.add({kernel.verb, std::to_string(kernel.head_dim), kernel.key_bits ? fmt::format("k{}v{}", kernel.key_bits, kernel.value_bits) : "all",
-                     std::to_string(kernel.rows), std::to_string(kernel.threads)});
+                     std::to_string(kernel.rows), std::to_string(kernel.threads), std::to_string(kernel.target)});
     fmt::print("{}", kernels.text(colour_wanted(1)));
 #else
     fmt::print("CUDA       none in this build (configure with TQ_CUDA=ON)\n");

@@ -6,19 +6,21 @@
 
 namespace turboquant::cuda {
 
-template <int kKeyBits, int kValueBits, int kRows, int kHeadDim>
+template <int kKeyBits, int kValueBits, int kRows, int kHeadDim, Target kTarget>
 AttendInstance attend_instance() {
-    using Shape = AttendShape<kKeyBits, kValueBits, kRows, kHeadDim>;
+    using Shape = AttendShape<kKeyBits, kValueBits, kRows, kHeadDim, kTarget>;
     return {kRows, Shape::kWarps, &Shape::shared_bytes, &Shape::workspace_bytes, Shape::kPartial,
-            reinterpret_cast<const void*>(&attend_kernel<kKeyBits, kValueBits, kRows, kHeadDim>)};
+            reinterpret_cast<const void*>(&attend_kernel<kKeyBits, kValueBits, kRows, kHeadDim, kTarget>)};
 }
 
 }  // namespace turboquant::cuda
 
-#define TQ_ATTEND_FAMILY(D, K, V)                                                                                            \
-    namespace turboquant::cuda {                                                                                             \
-    const AttendInstance* attend_family_##D##_##K##_##V() {                                                                  \
-        static const AttendInstance instances[3] = {attend_instance<K, V, 4, D>(), attend_instance<K, V, 8, D>(), attend_instance<K, V, 16, D>()}; \
-        return instances;                                                                                                    \
-    }                                                                                                                        \
+#define TQ_ATTEND_FAMILY(T, D, K, V)                                                                      \
+    namespace turboquant::cuda {                                                                          \
+    const AttendInstance* attend_family_##T##_##D##_##K##_##V() {                                         \
+        static const AttendInstance instances[3] = {attend_instance<K, V, 4, D, Target::T>(),             \
+                                                    attend_instance<K, V, 8, D, Target::T>(),             \
+                                                    attend_instance<K, V, 16, D, Target::T>()};           \
+        return instances;                                                                                 \
+    }                                                                                                     \
     }

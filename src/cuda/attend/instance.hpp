@@ -1,4 +1,5 @@
-// The compiled attention kernels. CMake makes one source per (head_dim, key bits, value bits) of TQ_CUDA_KERNELS, each with a table of three.
+// The compiled attention kernels. CMake makes one source per target and (head_dim, key bits, value bits) of TQ_CUDA_KERNELS, each with a table of
+// three.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +15,6 @@ struct AttendInstance {
     std::size_t (*workspace_bytes)(int grid);
     std::size_t partial;                          // floats; see AttendShape
     const void* kernel;                           // void(AttendParams)
-};
-
-struct AttendFamily {
-    int head_dim, key_bits, value_bits;
-    const AttendInstance* instances;              // [3]: for 4, 8 and 16 rows
 };
 
 }  // namespace turboquant::cuda

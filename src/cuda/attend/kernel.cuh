@@ -9,9 +9,9 @@
 
 namespace turboquant::cuda {
 
-template <int kKeyBits, int kValueBits, int kRows, int kHeadDim>
-__global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHeadDim>::kWarps * 32, 1) attend_kernel(const __grid_constant__ AttendParams p) {
-    using Shape = AttendShape<kKeyBits, kValueBits, kRows, kHeadDim>;
+template <int kKeyBits, int kValueBits, int kRows, int kHeadDim, Target kTarget>
+__global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHeadDim, kTarget>::kWarps * 32, 1) attend_kernel(const __grid_constant__ AttendParams p) {
+    using Shape = AttendShape<kKeyBits, kValueBits, kRows, kHeadDim, kTarget>;
     using Math = device::PageMath<kKeyBits, kValueBits, kRows, kHeadDim>;
     constexpr int D = Shape::D, kWarps = Shape::kWarps, kColumns = Math::kColumns, kTiles = Math::kTiles;
     constexpr int kPairsAtOnce = Math::kFew ? 1 : 2;

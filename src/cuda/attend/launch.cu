@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cuda/attend/attend_for.hpp"
 #include "cuda/attend/instance.hpp"
 #include "cuda/attend/policy.hpp"
 #include "cuda/checks.hpp"
@@ -10,29 +11,38 @@
 
 namespace turboquant::cuda {
 
-#define TQ_FAMILY(D, K, V) const AttendInstance* attend_family_##D##_##K##_##V();
+#define TQ_FAMILY(T, D, K, V) const AttendInstance* attend_family_##T##_##D##_##K##_##V();
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
 
 namespace {
 
 constexpr struct {
+    Target target;
     int head_dim, key_bits, value_bits;
     const AttendInstance* (*instances)();
 } kFamilies[] = {
-#define TQ_FAMILY(D, K, V) {D, K, V, &attend_family_##D##_##K##_##V},
+#define TQ_FAMILY(T, D, K, V) {Target::T, D, K, V, &attend_family_##T##_##D##_##K##_##V},
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
 };
 
-Result<const AttendInstance*> find_instance(const PageSpec& spec, int group, int num_queries) {
+Result<const AttendInstance*> find_instance(Target target, const PageSpec& spec, int group, int num_queries) {
+    bool any = false;
     for (const auto& family : kFamilies) {
+        if (family.target != target) continue;
+        any = true;
         if (family.head_dim != spec.head_dim || family.key_bits != spec.key_bits || family.value_bits != spec.value_bits) continue;
         const int rows = rows_for(group, num_queries);
         return family.instances() + (rows == 4 ? 0 : rows == 8 ? 1 : 2);
     }
+    if (!any) {
+        return unsupported("this build has no kernels for the CUDA device (TQ_CUDA_ARCHITECTURES); it would need those of compute capability " +
+                           std::to_string(static_cast<int>(target) / 10) + "." + std::to_string(static_cast<int>(target) % 10));
+    }
     std::string built;
     for (const auto& family : kFamilies) {
+        if (family.target != target) continue;
         built += (built.empty() ? "" : ", ") + std::to_string(family.head_dim) + ":k" + std::to_string(family.key_bits) + "v" + std::to_string(family.value_bits);
     }
     return unsupported("head_dim " + std::to_string(spec.head_dim) + " with k" + std::to_string(spec.key_bits) + "v" + std::to_string(spec.value_bits) +
@@ -43,8 +53,15 @@ Result<const AttendInstance*> find_instance(const PageSpec& spec, int group, int
 
 Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
     if (Status s = validate(spec); !s.ok()) return s;
+    const auto target = current_target();
+    if (!target.ok()) return target.status();
+    return attend_workspace_for(target.value(), spec, kv_heads, query_heads, num_queries);
+}
+
+Result<Workspace> attend_workspace_for(Target target, const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
+    if (Status s = validate(spec); !s.ok()) return s;
     if (Status s = check_group(kv_heads, query_heads, num_queries); !s.ok()) return s;
-    const auto instance = find_instance(spec, query_heads / kv_heads, num_queries);
+    const auto instance = find_instance(target, spec, query_heads / kv_heads, num_queries);
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
@@ -54,7 +71,15 @@ Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query
 Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
     if (Status s = check_attend(cache, args); !s.ok()) return s;
     if (args.batch == 0) return {};
-    const auto found = find_instance(cache.spec, args.query_heads / cache.kv_heads, args.num_queries);
+    const auto target = current_target();
+    if (!target.ok()) return target.status();
+    return attend_for(target.value(), cache, args, stream);
+}
+
+Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args, void* stream) {
+    if (Status s = check_attend(cache, args); !s.ok()) return s;
+    if (args.batch == 0) return {};
+    const auto found = find_instance(target, cache.spec, args.query_heads / cache.kv_heads, args.num_queries);
     if (!found.ok()) return found.status();
     const AttendInstance& instance = *found.value();
     const auto processors = num_processors();

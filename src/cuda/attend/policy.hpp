@@ -1,17 +1,18 @@
-// How the attention kernel is shaped for a problem: rows per unit, warps and ring slots per CTA. Host code, no CUDA: unit-tested.
-// Figures behind the choices: docs/decisions/0013-cuda-attention.md.
+// How the attention kernel is shaped for a problem and a GPU: rows per unit, warps and ring slots per CTA. Host code, no CUDA: unit-tested.
+// Figures behind the choices: docs/decisions/0013-cuda-attention.md; GPUs with less shared memory: 0017-architectures.md there.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "core/page.hpp"
+#include "cuda/target.hpp"
 
 namespace turboquant::cuda {
 
 inline constexpr int kMaxQueries = 16, kMaxGroup = 128, kMaxBatch = 1024;
 inline constexpr int kMostRows = 16;        // of a unit
-inline constexpr std::size_t kSharedLimit = 227 * 1024;
+inline constexpr std::size_t kSharedLimit = shared_limit(Target::sm90);
 
 // Query rows that a unit has: (positions times heads of the group) of one KV head, in tiles of 4, 8 or 16 rows.
 constexpr int rows_for(int group, int num_queries) {
@@ -22,9 +23,36 @@ constexpr int rows_for(int group, int num_queries) {
 // Bytes of the workspace that are zero between launches: the same for all kernels, which may share it.
 constexpr std::size_t counter_bytes(int grid) { return (static_cast<std::size_t>(grid) * kMostRows * 4 + 255) / 256 * 256; }
 
+// What a warp would like to have, in bytes of shared memory but for the first two.
+struct AttendNeeds {
+    int warps, slots;
+    std::size_t slot, partial, query;
+
+    constexpr std::size_t ring_bytes(int num) const { return num * slot > partial ? num * slot : partial; }
+};
+
+// What it gets.
+struct AttendFit {
+    int warps, slots;
+    bool staged;    // where a warp puts a unit that it has all of: behind its queries, or, where that is too much, in the workspace
+};
+
+// In `limit` bytes. Units are not staged where that costs warps; a single slot is better than fewer than four warps.
+constexpr AttendFit fit_warps(const AttendNeeds& needs, std::size_t limit) {
+    // Of the plan of kMaxBatch sequences, and static arrays; with room to grow where there is much.
+    const std::size_t fixed = (limit < 128 * 1024 ? 20 : 24) * 1024, room = limit - fixed;
+    for (int slots = needs.slots;; slots = 1) {
+        const std::size_t stage = needs.ring_bytes(slots) + needs.query;
+        const bool staged = needs.warps * (stage + needs.partial) <= room;
+        const std::size_t fit = room / (stage + (staged ? needs.partial : 0)), wanted = static_cast<std::size_t>(needs.warps);
+        if (fit >= 4 || slots == 1) return {static_cast<int>(fit < wanted ? fit : wanted), slots, staged};
+    }
+}
+
 // One kernel's shape. d: head_dim rounded up to a multiple of 32.
-template <int kKeyBits, int kValueBits, int kRows, int kHeadDim>
+template <int kKeyBits, int kValueBits, int kRows, int kHeadDim, Target kTarget = Target::sm90>
 struct AttendShape {
+    static constexpr Copies kCopies = copies_of(kTarget);
     static constexpr PageLayout kLayout{kHeadDim, kKeyBits, kValueBits};
     static constexpr int D = kLayout.keys().padded_dim();
     static constexpr int kTiles = kRows == 4 ? 1 : kRows / 8;
@@ -33,20 +61,20 @@ struct AttendShape {
     static constexpr int kRow = D + 4;                                  // floats of a row of a partial result: sums, m, l, two unused
     static constexpr std::size_t kPartialBytes = (static_cast<std::size_t>(kRows) * kRow * 4 + 127) / 128 * 128;
     static constexpr std::size_t kQueryBytes = static_cast<std::size_t>(kTiles) * D * (kRows == 4 ? 8 : 16);  // queries in binary16, for the references
-    static constexpr std::size_t ring_bytes(int slots) { return slots * kSlot > kPartialBytes ? slots * kSlot : kPartialBytes; }
 
     // About 64 KB in flight per SM are enough, and more delays everything else. Few bits leave the loop waiting for instructions: more
     // warps. Many registers (wide heads, many rows) allow only eight.
     static constexpr bool kLight = kKeyBits + kValueBits < 8 && D <= 128 && kRows <= 8;
-    static constexpr int kSlots = D == 64 && kRows <= 8 ? 3 : 2;
+    static constexpr int kWantedSlots = D == 64 && kRows <= 8 ? 3 : 2;
     static constexpr int kWanted = kLight || (D == 64 && kRows <= 8) || (D <= 128 && kRows == 8) ? 12 : 8;
-    static constexpr std::size_t kFixed = 24 * 1024;                    // the plan of kMaxBatch sequences, and static arrays
-    // Where a warp puts a unit that it has all of: behind its queries, or, where that is too much, in the workspace.
+    static constexpr AttendNeeds kNeeds{kWanted, kWantedSlots, kSlot, kPartialBytes, kQueryBytes};
+    static constexpr AttendFit kFit = fit_warps(kNeeds, shared_limit(kTarget));
+    static constexpr int kWarps = kFit.warps, kSlots = kFit.slots;
+    static constexpr bool kStaged = kFit.staged;
+    static_assert(kWarps >= 3, "warps 0 and 2 have work of their own in the kernel");
+    static constexpr std::size_t ring_bytes(int slots) { return kNeeds.ring_bytes(slots); }
     static constexpr std::size_t kStage = ring_bytes(kSlots) + kQueryBytes;
-    static constexpr bool kStaged = kWanted * (kStage + kPartialBytes) + kFixed <= kSharedLimit;
     static constexpr std::size_t warp_bytes() { return kStage + (kStaged ? kPartialBytes : 0); }
-    static constexpr int kWarps = kWanted * warp_bytes() + kFixed <= kSharedLimit ? kWanted : static_cast<int>((kSharedLimit - kFixed) / warp_bytes());
-    static_assert(kWarps >= 4);
 
     static constexpr std::size_t kBarriers = warp_bytes() * kWarps, kPlan = kBarriers + kWarps * 64;
     static constexpr std::size_t plan_bytes(int batch) { return static_cast<std::size_t>(batch + 1) * 16; }

@@ -1,18 +1,21 @@
-// A warp's stream of pages: a ring of bulk copies, key part and value part of one page after the other.
+// A warp's stream of pages: a ring of copies, key part and value part of one page after the other. Bulk copies complete on a barrier per slot;
+// where there are none (Copies::async), lanes copy 16 bytes at a time, a group of copies per slot.
 #pragma once
 
 #include "cuda/attend/plan.cuh"
 #include "cuda/attend/policy.hpp"
+#include "cuda/device/async_copy.cuh"
 #include "cuda/device/bulk_copy.cuh"
 
 namespace turboquant::cuda {
 
 template <class Shape, int kRows>
 struct Ring {
+    static constexpr bool kBulk = Shape::kCopies == Copies::bulk;
     const AttendParams& p;
     const Plan& plan;
     std::uint32_t begin, end;                // the warp's items
-    std::uint32_t memory, barriers;          // shared addresses
+    std::uint32_t memory, barriers;          // shared addresses; barriers: of bulk copies
     std::uint32_t now = 0, next = 0;         // blobs of the next 32 (64) items, one per lane, in units of 128 bytes from the pool
     bool now_old = false;                    // whether an append of this step leaves the page alone
     std::uint32_t issued = 0;                // parts issued so far
@@ -44,11 +47,13 @@ struct Ring {
         return (__ballot_sync(~0u, now_old) & ((1u << ((Shape::kSlots + 1) / 2)) - 1)) == (1u << ((Shape::kSlots + 1) / 2)) - 1;
     }
     __device__ void init() {
-        if ((threadIdx.x & 31) == 0) {
-            for (int s = 0; s < Shape::kSlots; ++s) device::barrier_init(barriers + 8 * s);
-            device::barrier_fence();
+        if constexpr (kBulk) {
+            if ((threadIdx.x & 31) == 0) {
+                for (int s = 0; s < Shape::kSlots; ++s) device::barrier_init(barriers + 8 * s);
+                device::barrier_fence();
+            }
+            __syncwarp();
         }
-        __syncwarp();
     }
     __device__ void issue() {
         const std::uint32_t page = issued >> 1;
@@ -57,12 +62,22 @@ struct Ring {
             if (begin + page + 32 < end) next = blob_of_lane(begin + page + 32);
         }
         const std::uint32_t blob = __shfl_sync(~0u, now, page & 31);
-        if (begin + page < end && (threadIdx.x & 31) == 0) {
-            const bool value = issued & 1;
-            const std::uint8_t* from = p.pool + static_cast<std::uint64_t>(blob) * 128 + (value ? Shape::kKeyPart : 0);
-            const std::uint32_t bytes = value ? Shape::kValuePart : Shape::kKeyPart;
-            device::barrier_expect(barriers + 8 * issue_slot, bytes);
-            device::bulk_copy(memory + issue_slot * static_cast<std::uint32_t>(Shape::kSlot), from, bytes, barriers + 8 * issue_slot);
+        const bool value = issued & 1;
+        if constexpr (kBulk) {
+            if (begin + page < end && (threadIdx.x & 31) == 0) {
+                const std::uint8_t* from = p.pool + static_cast<std::uint64_t>(blob) * 128 + (value ? Shape::kKeyPart : 0);
+                const std::uint32_t bytes = value ? Shape::kValuePart : Shape::kKeyPart;
+                device::barrier_expect(barriers + 8 * issue_slot, bytes);
+                device::bulk_copy(memory + issue_slot * static_cast<std::uint32_t>(Shape::kSlot), from, bytes, barriers + 8 * issue_slot);
+            }
+        } else {
+            if (begin + page < end) {
+                const std::uint8_t* from = p.pool + static_cast<std::uint64_t>(blob) * 128;
+                const std::uint32_t to = memory + issue_slot * static_cast<std::uint32_t>(Shape::kSlot);
+                if (value) device::async_copy<static_cast<int>(Shape::kValuePart)>(to, from + Shape::kKeyPart);
+                else device::async_copy<static_cast<int>(Shape::kKeyPart)>(to, from);
+            }
+            device::async_commit();  // an empty group too: groups are counted
         }
         ++issued;
         issue_slot = issue_slot + 1 == Shape::kSlots ? 0 : issue_slot + 1;
@@ -72,7 +87,12 @@ struct Ring {
     }
     // Waits for the next part; its shared address.
     __device__ std::uint32_t take() const {
-        device::barrier_wait(barriers + 8 * take_slot, phase);
+        if constexpr (kBulk) {
+            device::barrier_wait(barriers + 8 * take_slot, phase);
+        } else {
+            device::async_wait<Shape::kSlots - 1>();
+            __syncwarp();
+        }
         return memory + take_slot * static_cast<std::uint32_t>(Shape::kSlot);
     }
     // The part has been read by all lanes: its slot is filled again.

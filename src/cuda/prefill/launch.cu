@@ -21,7 +21,7 @@ Result<PrefillInstance> find_instance(int head_dim) {
     built += (built.empty() ? "" : ", ") + std::to_string(D);
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
-    return unsupported("head_dim " + std::to_string(head_dim) + " is not among the prefill kernels of this build (TQ_CUDA_KERNELS): " + built);
+    return unsupported("head_dim " + std::to_string(head_dim) + " is not among the prefill kernels of this build (TQ_CUDA_KERNELS, and 90a in TQ_CUDA_ARCHITECTURES): " + (built.empty() ? "none" : built));
 }
 
 // The kernels use matrix instructions that compute capability 9.0 alone has.
@@ -71,6 +71,7 @@ AttendParams attend_params(const PagedCache& cache, const AttendArgs& args) {
 
 Result<Workspace> prefill_workspace(const PageSpec& spec) {
     if (Status s = validate(spec); !s.ok()) return s;
+    if (Status s = check_device(); !s.ok()) return s;
     const auto instance = find_instance(spec.head_dim);
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
@@ -81,10 +82,10 @@ Result<Workspace> prefill_workspace(const PageSpec& spec) {
 Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     if (Status s = check_prefill(cache, args); !s.ok()) return s;
     if (args.batch == 0) return {};
+    if (Status s = check_device(); !s.ok()) return s;
     const auto found = find_instance(cache.spec.head_dim);
     if (!found.ok()) return found.status();
     const PrefillInstance& instance = found.value();
-    if (Status s = check_device(); !s.ok()) return s;
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
     int grid = processors.value();
