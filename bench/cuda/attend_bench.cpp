@@ -1,8 +1,9 @@
 // Times attention and append on the GPU: CUDA graphs of many launches, each on another part of the cache (well over the L2), page tables
 // random. Prints a table and, to the file given with --json, the results.
 //
-//   tq_gpu_bench [--baseline FILE] [--json FILE] [--quick]
+//   tq_gpu_bench [--baseline FILE] [--json FILE] [--quick] [--target 80|86|120]
 //
+// --target: attention with the kernels for other devices, and nothing else (the build must have them: TQ_CUDA_FORCED_TARGETS).
 // FILE of --baseline: what bench/cuda/baseline.py prints, lines "batch context group microseconds".
 #include <cuda_runtime_api.h>
 
@@ -15,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <tuple>
@@ -22,6 +24,7 @@
 
 #include "core/half.hpp"
 #include "core/page.hpp"
+#include "cuda/attend/attend_for.hpp"
 #include "turboquant/cuda.hpp"
 
 using namespace turboquant;
@@ -164,6 +167,7 @@ class Bench {
 public:
     std::map<std::tuple<int, int, int>, double> baseline;
     std::vector<Measurement> results;
+    std::optional<cuda::Target> target;  // empty: the device's own
 
     static cuda::PageSpec spec(int head_dim, int kb, int vb) {
         cuda::PageSpec s;
@@ -175,7 +179,7 @@ public:
 
     void attend(const cuda::PageSpec& s, int group, const std::vector<int>& lengths, int queries, bool overlapped, const std::string& shape, int context) {
         const int batch = static_cast<int>(lengths.size()), heads = kHeads * group;
-        const auto needed = cuda::attend_workspace(s, kHeads, heads, queries);
+        const auto needed = target ? cuda::attend_workspace_for(*target, s, kHeads, heads, queries) : cuda::attend_workspace(s, kHeads, heads, queries);
         if (!needed.ok()) return;
         const std::size_t blob = cuda::blob_bytes(s), page = blob * kHeads;
         int stride = 0;
@@ -220,7 +224,7 @@ public:
         const int num = std::max(rotate, bytes < (100u << 20) ? 20 : bytes < (1u << 30) ? 5 : 2);
         const double us = time_graph(num, [&](int i, cudaStream_t stream) {
             cache.pages = memory_.pool + static_cast<std::size_t>(i % rotate) * bytes;
-            must(cuda::attend(cache, args, stream));
+            must(target ? cuda::attend_for(*target, cache, args, stream) : cuda::attend(cache, args, stream));
         });
         const auto found = baseline.find({batch, context, group});
         const bool comparable = found != baseline.end() && s.head_dim == 128 && queries == 1 && shape == "uniform";
@@ -293,10 +297,12 @@ private:
 
 int main(int argc, char** argv) {
     std::string json, base;
+    std::optional<cuda::Target> target;
     bool quick = false;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         if (arg == "--quick") quick = true;
+        else if (arg == "--target" && i + 1 < argc) target = static_cast<cuda::Target>(std::atoi(argv[++i]));
         else if (arg == "--json" && i + 1 < argc) json = argv[++i];
         else if (arg == "--baseline" && i + 1 < argc) base = argv[++i];
         else {
@@ -312,6 +318,7 @@ int main(int argc, char** argv) {
     cudaDeviceProp device;
     MUST(cudaGetDeviceProperties(&device, 0));
     Bench bench;
+    bench.target = target;
     if (!base.empty()) {
         std::ifstream file(base);
         int batch, context, group;
@@ -342,6 +349,7 @@ int main(int argc, char** argv) {
     }
     bench.attend(Bench::spec(128, 8, 4), 4, std::vector<int>(64, 8192), 1, false, "uniform", 8192);
     for (const auto& s : {s44, s32}) {
+        if (target) break;
         bench.append(s, 64, 64);
         bench.append(s, 2048, 1);
     }

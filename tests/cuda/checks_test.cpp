@@ -128,21 +128,31 @@ TEST(CudaChecks, RefusalsOfPageVerbsNameTheArgument) {
     EXPECT_NE(images([](auto& flat, auto&) { flat.layout = Layout::simd64, flat.references = flat.data; }).find("references"), std::string::npos);
 }
 
-template <int K, int V, int R, int D>
+template <int K, int V, int R, int D, Target kTarget>
 void check_shape() {
-    using Shape = AttendShape<K, V, R, D>;
-    EXPECT_LE(Shape::shared_bytes(kMaxBatch) + 6 * 1024, kSharedLimit);
-    EXPECT_GE(Shape::kWarps, 4);
+    using Shape = AttendShape<K, V, R, D, kTarget>;
+    constexpr std::size_t kStatic = 1536;  // static arrays of the kernel: segments, sharing, scratch of the plan
+    EXPECT_LE(Shape::shared_bytes(kMaxBatch) + (kTarget == Target::sm90 ? 6 * 1024 : kStatic), shared_limit(kTarget));
+    EXPECT_GE(Shape::kWarps, kTarget == Target::sm90 ? 4 : 3);
+    EXPECT_GE(Shape::kSlots, 1);
+    EXPECT_EQ(Shape::kCopies, kTarget == Target::sm80 || kTarget == Target::sm86 ? Copies::async : Copies::bulk);
     EXPECT_GE(Shape::kSlot, Shape::kKeyPart);
     EXPECT_GE(Shape::kSlot, Shape::kValuePart);
     EXPECT_EQ(Shape::kSlot % 128, 0u);
     EXPECT_EQ(Shape::warp_bytes() % 128, 0u);
 }
+template <int K, int V, int D, Target kTarget>
+void check_rows() {
+    check_shape<K, V, 4, D, kTarget>();
+    check_shape<K, V, 8, D, kTarget>();
+    check_shape<K, V, 16, D, kTarget>();
+}
 template <int K, int V, int D>
 void check_shapes() {
-    check_shape<K, V, 4, D>();
-    check_shape<K, V, 8, D>();
-    check_shape<K, V, 16, D>();
+    check_rows<K, V, D, Target::sm80>();
+    check_rows<K, V, D, Target::sm86>();
+    check_rows<K, V, D, Target::sm90>();
+    check_rows<K, V, D, Target::sm120>();
 }
 
 TEST(AttendPolicy, EveryShapeFits) {
@@ -161,10 +171,44 @@ TEST(AttendPolicy, EveryShapeFits) {
 TEST(AttendPolicy, FastestWarpsOfTheProbe) {
     EXPECT_EQ((AttendShape<4, 4, 4, 128>::kWarps), 8);
     EXPECT_EQ((AttendShape<3, 2, 8, 128>::kWarps), 12);
+    EXPECT_EQ((AttendShape<4, 4, 4, 128, Target::sm80>::kWarps), 8);
+    EXPECT_EQ((AttendShape<3, 2, 8, 128, Target::sm80>::kWarps), 12);
     EXPECT_EQ(rows_for(4, 1), 4);
     EXPECT_EQ(rows_for(4, 2), 8);
     EXPECT_EQ(rows_for(5, 1), 8);
     EXPECT_EQ(rows_for(16, 16), 16);
+}
+
+TEST(AttendPolicy, FollowsTheDevicesLimit) {
+    const AttendNeeds needs{8, 2, 4480, 2176, 1024};  // k4v4 of head_dim 128, four rows
+    const auto fit = [&](std::size_t kilobytes) { return fit_warps(needs, kilobytes * 1024); };
+    EXPECT_EQ(fit(227).warps, 8);
+    EXPECT_TRUE(fit(227).staged);
+    EXPECT_EQ(fit(163).warps, 8);
+    EXPECT_EQ(fit(99).warps, 8);
+    EXPECT_FALSE(fit(99).staged);
+    const AttendNeeds wide{8, 2, 17024, 16640, 8192};  // k8v8 of head_dim 256, sixteen rows: one slot, rather than one warp
+    EXPECT_EQ(fit_warps(wide, shared_limit(Target::sm86)).slots, 1);
+    EXPECT_EQ(fit_warps(wide, shared_limit(Target::sm86)).warps, 3);
+    int last = 0;
+    for (std::size_t kilobytes = 64; kilobytes <= 227; ++kilobytes) {  // more memory, not fewer warps
+        const AttendFit now = fit(kilobytes);
+        EXPECT_GE(now.warps, last) << kilobytes;
+        last = now.warps;
+    }
+}
+
+TEST(Target, EveryDeviceHasOne) {
+    EXPECT_EQ(target_of(7, 5), std::nullopt);
+    EXPECT_EQ(target_of(8, 0), Target::sm80);
+    EXPECT_EQ(target_of(8, 6), Target::sm86);
+    EXPECT_EQ(target_of(8, 7), Target::sm80);
+    EXPECT_EQ(target_of(8, 9), Target::sm86);
+    EXPECT_EQ(target_of(9, 0), Target::sm90);
+    EXPECT_EQ(target_of(10, 0), Target::sm90);
+    EXPECT_EQ(target_of(10, 3), Target::sm90);
+    EXPECT_EQ(target_of(12, 0), Target::sm120);
+    EXPECT_EQ(target_of(12, 1), Target::sm120);
 }
 
 TEST(CudaChecks, RotationBitsAreTheTables) {

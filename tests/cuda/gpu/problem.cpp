@@ -11,6 +11,7 @@
 
 #include "core/codebook.hpp"
 #include "core/half.hpp"
+#include "cuda/attend/attend_for.hpp"
 
 namespace turboquant::test {
 namespace {
@@ -52,6 +53,10 @@ std::uint16_t to_bits(cuda::Number number, float value) {
 }
 float from_bits(cuda::Number number, std::uint16_t bits) {
     return number == cuda::Number::fp16 ? half_to_float(bits) : std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+Result<cuda::Workspace> attend_workspace(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries) {
+    return forced_target ? cuda::attend_workspace_for(*forced_target, page, kv_heads, query_heads, num_queries) : cuda::attend_workspace(page, kv_heads, query_heads, num_queries);
 }
 
 std::string describe(const ProblemSpec& s) {
@@ -142,7 +147,7 @@ Problem::Problem(const ProblemSpec& the_spec) : spec(the_spec), layout_{spec.pag
     args.softcap = spec.softcap;
     args.window = spec.window;
     args.start = spec.start;
-    const auto workspace = spec.prefill ? cuda::prefill_workspace(spec.page) : cuda::attend_workspace(spec.page, spec.kv_heads, heads, spec.num_queries);
+    const auto workspace = spec.prefill ? cuda::prefill_workspace(spec.page) : attend_workspace(spec.page, spec.kv_heads, heads, spec.num_queries);
     if (!workspace.ok()) {
         ADD_FAILURE() << workspace.status().message();
         return;
@@ -201,7 +206,10 @@ void Problem::change(const std::vector<int>& lengths, unsigned seed) {
     make_tables(seed);
 }
 
-Status Problem::enqueue(cudaStream_t stream) { return spec.prefill ? cuda::prefill(cache, args, stream) : cuda::attend(cache, args, stream); }
+Status Problem::enqueue(cudaStream_t stream) {
+    if (spec.prefill) return cuda::prefill(cache, args, stream);
+    return forced_target ? cuda::attend_for(*forced_target, cache, args, stream) : cuda::attend(cache, args, stream);
+}
 
 std::vector<float> Problem::run() {
     output_device_.fill(0xff);
@@ -227,7 +235,7 @@ std::vector<float> Problem::output() const {
 }
 
 bool Problem::counters_are_zero() const {
-    const auto workspace = cuda::attend_workspace(spec.page, spec.kv_heads, args.query_heads, spec.num_queries);
+    const auto workspace = attend_workspace(spec.page, spec.kv_heads, args.query_heads, spec.num_queries);
     const std::vector<std::uint8_t> bytes = workspace_.host();
     return std::all_of(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(workspace.value().zeroed), [](std::uint8_t b) { return b == 0; });
 }

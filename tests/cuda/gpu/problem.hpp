@@ -2,14 +2,20 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/page.hpp"
+#include "cuda/target.hpp"
 #include "device.hpp"
 #include "turboquant/cuda.hpp"
 
 namespace turboquant::test {
+
+// Whose attention kernels run: the device's own, or those of --target.
+inline std::optional<cuda::Target> forced_target;
+Result<cuda::Workspace> attend_workspace(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries);
 
 struct ProblemSpec {
     cuda::PageSpec page{};
