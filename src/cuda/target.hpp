@@ -7,7 +7,7 @@
 namespace turboquant::cuda {
 
 // Generations that differ in how pages get into shared memory and in how much of it a CTA has, named after the first compute capability.
-// CMake's tq_cuda_target (src/cuda/CMakeLists.txt) is the same table for architectures.
+// cmake/cuda_targets.cmake is the same table for architectures.
 enum class Target : int {
     sm80 = 80,    // 8.0, 8.7
     sm86 = 86,    // 8.6, 8.9

@@ -200,6 +200,11 @@ TEST(AttendPolicy, FollowsTheDevicesLimit) {
 
 TEST(Target, EveryDeviceHasOne) {
     EXPECT_EQ(target_of(7, 5), std::nullopt);
+    const struct {
+        int architecture;
+        Target target;
+    } built[] = {TQ_CUDA_TARGETS};  // how CMake builds for them
+    for (const auto& [architecture, target] : built) EXPECT_EQ(target_of(architecture / 10, architecture % 10), target) << architecture;
     EXPECT_EQ(target_of(8, 0), Target::sm80);
     EXPECT_EQ(target_of(8, 6), Target::sm86);
     EXPECT_EQ(target_of(8, 7), Target::sm80);
