@@ -1,8 +1,9 @@
 // Times attention and append on the GPU: CUDA graphs of many launches, each on another part of the cache (well over the L2), page tables
 // random. Prints a table and, to the file given with --json, the results.
 //
-//   tq_gpu_bench [--baseline FILE] [--json FILE] [--quick] [--target 80|86|120]
+//   tq_gpu_bench [--baseline FILE] [--json FILE] [--quick] [--only TEXT] [--target 80|86|120]
 //
+// --only: measures what has this in its name, as in "attend k4v4 uniform G4 d128".
 // --target: attention with the kernels for other devices, and nothing else (the build must have them: TQ_CUDA_FORCED_TARGETS).
 // FILE of --baseline: what bench/cuda/baseline.py prints, lines "batch context group microseconds".
 #include <cuda_runtime_api.h>
@@ -168,6 +169,7 @@ public:
     std::map<std::tuple<int, int, int>, double> baseline;
     std::vector<Measurement> results;
     std::optional<cuda::Target> target;  // empty: the device's own
+    std::string only;                    // part of a name; empty: everything
 
     static cuda::PageSpec spec(int head_dim, int kb, int vb) {
         cuda::PageSpec s;
@@ -178,6 +180,7 @@ public:
     }
 
     void attend(const cuda::PageSpec& s, int group, const std::vector<int>& lengths, int queries, bool overlapped, const std::string& shape, int context) {
+        if (!wanted("attend", s, shape, group)) return;
         const int batch = static_cast<int>(lengths.size()), heads = kHeads * group;
         const auto needed = target ? cuda::attend_workspace_for(*target, s, kHeads, heads, queries) : cuda::attend_workspace(s, kHeads, heads, queries);
         if (!needed.ok()) return;
@@ -232,6 +235,7 @@ public:
     }
 
     void append(const cuda::PageSpec& s, int tokens, int sequences) {
+        if (!wanted("append", s, sequences == 1 ? "chunk" : "single tokens", 1)) return;
         const std::size_t blob = cuda::blob_bytes(s), page = blob * kHeads;
         const int position = sequences == 1 ? 0 : 37, per = tokens / sequences, pages_each = (position + per + 63) / 64 + 1;
         std::vector<std::int32_t> table, lengths(sequences, 64 + position + per), start;
@@ -281,6 +285,9 @@ public:
     }
 
 private:
+    bool wanted(const char* op, const cuda::PageSpec& s, const std::string& shape, int group) const {
+        return (std::string(op) + " " + name(s) + " " + shape + " G" + std::to_string(group) + " d" + std::to_string(s.head_dim) + " ").find(only) != std::string::npos;
+    }
     static std::string name(const cuda::PageSpec& s) { return "k" + std::to_string(s.key_bits) + "v" + std::to_string(s.value_bits); }
     void add(const Measurement& r) {
         results.push_back(r);
@@ -296,12 +303,13 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::string json, base;
+    std::string json, base, only;
     std::optional<cuda::Target> target;
     bool quick = false;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         if (arg == "--quick") quick = true;
+        else if (arg == "--only" && i + 1 < argc) only = argv[++i];
         else if (arg == "--target" && i + 1 < argc) target = static_cast<cuda::Target>(std::atoi(argv[++i]));
         else if (arg == "--json" && i + 1 < argc) json = argv[++i];
         else if (arg == "--baseline" && i + 1 < argc) base = argv[++i];
@@ -319,13 +327,14 @@ int main(int argc, char** argv) {
     MUST(cudaGetDeviceProperties(&device, 0));
     Bench bench;
     bench.target = target;
+    bench.only = only;
     if (!base.empty()) {
         std::ifstream file(base);
         int batch, context, group;
         double us;
         while (file >> batch >> context >> group >> us) bench.baseline[{batch, context, group}] = us;
     }
-    bench.copies();
+    if (only.empty()) bench.copies();
     const auto s44 = Bench::spec(128, 4, 4), s32 = Bench::spec(128, 3, 2);
     std::mt19937 engine(5);
     std::vector<int> ragged;

@@ -13,6 +13,7 @@
 #include "core/page.hpp"
 #include "core/paley.hpp"
 #include "core/reference.hpp"
+#include "cuda/device/async_copy.cuh"
 #include "fibers.hpp"
 
 namespace turboquant {
@@ -179,6 +180,27 @@ void check(const Case& c) {
         }
         ASSERT_LT(std::sqrt(error / power), 2e-3) << "k" << KB << "v" << VB << ", " << R << " rows, head_dim " << HD << ", row " << r;
     }
+}
+
+template <int kBytes>
+void check_chunks() {
+    std::vector<int> copied(kBytes / 16);
+    test::Warp::run([&] {
+        device::each_chunk<kBytes>([&](int at) {
+            ASSERT_EQ(at % 16, 0);
+            ++copied.at(at / 16);
+        });
+    });
+    for (int times : copied) ASSERT_EQ(times, 1) << kBytes;
+}
+
+TEST(AsyncCopy, EveryChunkOnce) {
+    check_chunks<16>();
+    check_chunks<496>();
+    check_chunks<512>();
+    check_chunks<PageLayout{128, 4, 4}.keys().part_bytes()>();
+    check_chunks<PageLayout{80, 3, 2}.values().part_bytes()>();
+    check_chunks<PageLayout{256, 8, 8}.keys().part_bytes()>();
 }
 
 TEST(PageMath, EveryWidth) {

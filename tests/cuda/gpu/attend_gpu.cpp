@@ -10,7 +10,7 @@ namespace {
 constexpr double kLimit = 2e-3;
 
 // Skips widths that this build has no kernels for.
-bool built(const cuda::PageSpec& page) { return attend_workspace(page, 1, 1, 1).ok(); }
+bool built(const cuda::PageSpec& page) { return workspace_of(page, 1, 1, 1).ok(); }
 
 double check(const ProblemSpec& spec, double limit = kLimit) {
     if (!built(spec.page)) return 0;

@@ -55,7 +55,7 @@ float from_bits(cuda::Number number, std::uint16_t bits) {
     return number == cuda::Number::fp16 ? half_to_float(bits) : std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-Result<cuda::Workspace> attend_workspace(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries) {
+Result<cuda::Workspace> workspace_of(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries) {
     return forced_target ? cuda::attend_workspace_for(*forced_target, page, kv_heads, query_heads, num_queries) : cuda::attend_workspace(page, kv_heads, query_heads, num_queries);
 }
 
@@ -147,7 +147,7 @@ Problem::Problem(const ProblemSpec& the_spec) : spec(the_spec), layout_{spec.pag
     args.softcap = spec.softcap;
     args.window = spec.window;
     args.start = spec.start;
-    const auto workspace = spec.prefill ? cuda::prefill_workspace(spec.page) : attend_workspace(spec.page, spec.kv_heads, heads, spec.num_queries);
+    const auto workspace = spec.prefill ? cuda::prefill_workspace(spec.page) : workspace_of(spec.page, spec.kv_heads, heads, spec.num_queries);
     if (!workspace.ok()) {
         ADD_FAILURE() << workspace.status().message();
         return;
@@ -235,7 +235,7 @@ std::vector<float> Problem::output() const {
 }
 
 bool Problem::counters_are_zero() const {
-    const auto workspace = attend_workspace(spec.page, spec.kv_heads, args.query_heads, spec.num_queries);
+    const auto workspace = workspace_of(spec.page, spec.kv_heads, args.query_heads, spec.num_queries);
     const std::vector<std::uint8_t> bytes = workspace_.host();
     return std::all_of(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(workspace.value().zeroed), [](std::uint8_t b) { return b == 0; });
 }

@@ -15,7 +15,7 @@ namespace turboquant::test {
 
 // Whose attention kernels run: the device's own, or those of --target.
 inline std::optional<cuda::Target> forced_target;
-Result<cuda::Workspace> attend_workspace(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries);
+Result<cuda::Workspace> workspace_of(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries);
 
 struct ProblemSpec {
     cuda::PageSpec page{};
