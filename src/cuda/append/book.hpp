@@ -8,15 +8,13 @@
 namespace turboquant::cuda {
 
 inline device::EncodeBook encode_book(int bits, Side side, bool gain_search) {
-    static_assert(device::kEncodeGains == kGains);
+    static_assert(device::kEncodeGains == kGains && device::kLeastGain == kGain[0] && device::kMostGain == kGain[kGains - 1] && kGain[device::kMiddleGain] == 1);
     device::EncodeBook book{};
     book.bits = bits;
     book.gain_search = gain_search;
     book.norm_matched = side == Side::key;
     if (bits == 8) return book;
-    const Codebook& levels = codebook(bits);
-    book.alpha = levels.alpha;
-    for (int k = 0; k < levels.half; ++k) book.threshold[k] = levels.threshold[k];
+    book.alpha = codebook(bits).alpha;
     for (int g = 0; g < kGains; ++g) book.gain[g] = kGain[g];
     return book;
 }

@@ -1,5 +1,5 @@
 // The Hadamard rotation (docs/format.md, section 3) in a warp, in two ways of owning a vector:
-//   strided  the whole warp has one vector, lane l the numbers l, l + 32, ...: bit for bit as core/rotation.cpp
+//   strided  n lanes, 8, 16 or all 32, have one vector, lane l the numbers l, l + n, ...: bit for bit as core/rotation.cpp
 //   quads    four lanes have one vector, lane t the d/4 numbers from (d/4) t on: for queries, whose order of additions is free
 // Neither multiplies by 1 / sqrt(head_dim).
 #pragma once
@@ -19,25 +19,25 @@ struct RotationShape {
 
 TQ_DEV float with_sign(float x, std::uint32_t minus) { return as_float(as_bits(x) ^ (minus << 31)); }
 
-// x[k] is number lane + 32 k of the vector; numbers beyond head_dim must be zero and stay so. paley: as PaleyBits::row, of the matrix
-// or, for the inverse, of its transpose.
-template <int kHeadDim>
+// x[k] is number lane + kLanes k of the vector, where neighbouring lanes from a multiple of kLanes on have one vector; numbers beyond head_dim
+// must be zero and stay so. paley: as PaleyBits::row, of the matrix or, for the inverse, of its transpose.
+template <int kHeadDim, int kLanes = 32>
 TQ_DEV void butterflies_strided(float* x) {
     using Shape = RotationShape<kHeadDim>;
-    constexpr int kNum = Shape::kPadded / 32;
+    constexpr int kNum = (kHeadDim + kLanes - 1) / kLanes;
     const int lane = lane_id();
     TQ_UNROLL
-    for (int h = Shape::kRun / 2; h >= 32; h /= 2) {
+    for (int h = Shape::kRun / 2; h >= kLanes; h /= 2) {
         TQ_UNROLL
         for (int k = 0; k < kNum; ++k) {
-            if (k & (h / 32)) continue;
-            const float u = x[k], v = x[k + h / 32];
+            if (k & (h / kLanes)) continue;
+            const float u = x[k], v = x[k + h / kLanes];
             x[k] = u + v;
-            x[k + h / 32] = u - v;
+            x[k + h / kLanes] = u - v;
         }
     }
     TQ_UNROLL
-    for (int h = Shape::kRun / 2 < 16 ? Shape::kRun / 2 : 16; h >= 1; h /= 2) {
+    for (int h = Shape::kRun / 2 < kLanes / 2 ? Shape::kRun / 2 : kLanes / 2; h >= 1; h /= 2) {
         TQ_UNROLL
         for (int k = 0; k < kNum; ++k) {
             const float other = exchange(x[k], h);
@@ -46,21 +46,22 @@ TQ_DEV void butterflies_strided(float* x) {
     }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, int kLanes = 32>
 TQ_DEV void paley_strided(float* x, const std::uint32_t* paley) {
     using Shape = RotationShape<kHeadDim>;
-    constexpr int kNum = Shape::kPadded / 32, kRun = Shape::kRun, kBase = Shape::kBase;
-    const int lane = lane_id(), b = lane % kRun;
+    constexpr int kNum = (kHeadDim + kLanes - 1) / kLanes, kRun = Shape::kRun, kBase = Shape::kBase;
+    static_assert(kRun <= kLanes);
+    const int lane = lane_id() % kLanes, first = lane_id() - lane, b = lane % kRun;
     float y[kNum];
     std::uint32_t row[kNum];
     TQ_UNROLL
     for (int k = 0; k < kNum; ++k) {
-        const int i = (lane + 32 * k) / kRun;
+        const int i = (lane + kLanes * k) / kRun;
         row[k] = i < kBase ? paley[i] : 0;
     }
     TQ_UNROLL
     for (int a = 0; a < kBase; ++a) {
-        const float v = from_lane(x[a * kRun / 32], a * kRun % 32 + b);
+        const float v = kRun == kLanes ? x[a] : from_lane(x[a * kRun / kLanes], first + a * kRun % kLanes + b);
         TQ_UNROLL
         for (int k = 0; k < kNum; ++k) {
             const float term = with_sign(v, row[k] >> a & 1);
@@ -68,16 +69,16 @@ TQ_DEV void paley_strided(float* x, const std::uint32_t* paley) {
         }
     }
     TQ_UNROLL
-    for (int k = 0; k < kNum; ++k) x[k] = lane + 32 * k < kHeadDim ? y[k] : 0.0f;
+    for (int k = 0; k < kNum; ++k) x[k] = lane + kLanes * k < kHeadDim ? y[k] : 0.0f;
 }
 
 // sign: bit j of the stream is bit j % 32 of word j / 32.
-template <int kHeadDim>
+template <int kHeadDim, int kLanes = 32>
 TQ_DEV void rotate_strided(float* x, const std::uint32_t* sign, const std::uint32_t* paley) {
     TQ_UNROLL
-    for (int k = 0; k < RotationShape<kHeadDim>::kPadded / 32; ++k) x[k] = with_sign(x[k], sign[k] >> lane_id() & 1);
-    butterflies_strided<kHeadDim>(x);
-    if constexpr (RotationShape<kHeadDim>::kBase > 1) paley_strided<kHeadDim>(x, paley);
+    for (int k = 0; k < (kHeadDim + kLanes - 1) / kLanes; ++k) x[k] = with_sign(x[k], sign[kLanes * k / 32] >> (kLanes * k % 32 + lane_id() % kLanes) & 1);
+    butterflies_strided<kHeadDim, kLanes>(x);
+    if constexpr (RotationShape<kHeadDim>::kBase > 1) paley_strided<kHeadDim, kLanes>(x, paley);
 }
 
 template <int kHeadDim>
