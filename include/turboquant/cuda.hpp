@@ -98,6 +98,29 @@ Status attend(const PagedCache& cache, const AttendArgs& args, void* stream);
 Result<Workspace> prefill_workspace(const PageSpec& spec);
 Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream);
 
+// Rotary position embedding of keys, as a part of append.
+enum class RopeStyle : std::int32_t {
+    none = 0,                 // keys come rotated, or the model has no such embedding
+    half_split = 1,           // numbers j and j + rotary_dim / 2 turn together (GPT-NeoX, Llama)
+    interleaved = 2,          // numbers 2 j and 2 j + 1 (GPT-J)
+};
+
+// The first rotary_dim numbers of a key turn by the angles of its position, of which the tables hold cosines and sines: whatever scaling of
+// frequencies a model uses (linear, NTK, YaRN, ...; its factor on both tables too) is in them. Pair (a, b) becomes
+//   a cos - b sin, b cos + a sin
+// in float32, each product and each sum rounded once, no fused operation; the result is rounded to the rows' own format. So append gives the
+// same bits as it does for rows that were rotated so beforehand. A token whose position is negative or not below max_position has no entry:
+// nothing outside the tables is read, and its key is coded as one of NaN, as attention on it will show. A slot that is skipped may have any.
+struct Rope {
+    RopeStyle style = RopeStyle::none;
+    int rotary_dim = 0;                       // even, 2 to head_dim; numbers from there on stay
+    const float *cosines = nullptr, *sines = nullptr;  // device, [max_position][rotary_dim / 2]
+    std::int64_t position_stride = 0;         // numbers from position to position, in both tables; at least rotary_dim / 2
+    std::int64_t max_position = 0;            // 1 to 2^31 - 1
+    const void* positions = nullptr;          // device, [tokens]
+    int position_bytes = 4;                   // of each: 4 (int32) or 8 (int64)
+};
+
 // Codes new keys and values into their slots. Every number is converted to binary16 first, as everywhere in the library. Codes and scales
 // are those of the CPU, bit for bit.
 //
@@ -119,6 +142,7 @@ struct AppendArgs {
     const std::int32_t* block_table = nullptr;
     int table_stride = 0;
     Start start = Start::after;               // after or overlapped
+    Rope rope;                                // optional: turns the keys first
 };
 
 Status append(const PagedCache& cache, const AppendArgs& args, void* stream);

@@ -66,6 +66,9 @@ typedef struct tq_attend_args {
     size_t workspace_bytes;
 } tq_attend_args;
 
+/* Rotary position embedding of keys, as a part of tq_append; turboquant/cuda.hpp (Rope) says what it computes. */
+typedef enum tq_rope_style { TQ_ROPE_NONE = 0, TQ_ROPE_HALF_SPLIT = 1, TQ_ROPE_INTERLEAVED = 2 } tq_rope_style;
+
 typedef struct tq_append_args {
     size_t size;
     int32_t tokens, number; /* number: tq_number */
@@ -77,6 +80,16 @@ typedef struct tq_append_args {
     const int32_t* lengths;
     const int32_t* block_table;
     int32_t batch, table_stride, start; /* start: tq_start */
+    int32_t padding;                    /* not read: older headers have padding here */
+    int32_t rope_style;                 /* tq_rope_style; what follows is read unless it is TQ_ROPE_NONE */
+    int32_t rotary_dim;                 /* even, 2 to head_dim */
+    int32_t position_bytes;             /* of each entry of positions: 4 or 8; 0: 4 */
+    int32_t reserved;                   /* 0 */
+    const float* rope_cosines;          /* [max_position][rotary_dim / 2] */
+    const float* rope_sines;
+    int64_t rope_position_stride;       /* numbers, of both tables */
+    int64_t max_position;
+    const void* positions;              /* [tokens] int32_t or int64_t */
 } tq_append_args;
 
 typedef enum tq_layout { TQ_ROWS = 0, TQ_SIMD64 = 1 } tq_layout;

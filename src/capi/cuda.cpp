@@ -110,6 +110,8 @@ Status translate(const tq_append_args* given, cuda::AppendArgs* args) {
     args->batch = c.batch;
     args->table_stride = c.table_stride;
     args->start = static_cast<cuda::Start>(c.start);
+    args->rope = {static_cast<cuda::RopeStyle>(c.rope_style), c.rotary_dim, c.rope_cosines, c.rope_sines, c.rope_position_stride, c.max_position, c.positions,
+                  c.position_bytes == 0 ? 4 : c.position_bytes};
     return {};
 }
 

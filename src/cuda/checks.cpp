@@ -104,6 +104,24 @@ Status check_prefill(const PagedCache& cache, const AttendArgs& args) {
     return check_attend(cache, rest);
 }
 
+static Status check_rope(const Rope& rope, int head_dim) {
+    if (rope.style < RopeStyle::none || rope.style > RopeStyle::interleaved) {
+        return invalid_argument(given("rope.style", static_cast<int>(rope.style)) + "; supported: none (0), half_split (1), interleaved (2)");
+    }
+    if (rope.style == RopeStyle::none) return {};
+    if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0 || rope.rotary_dim > head_dim) {
+        return invalid_argument(given("rope.rotary_dim", rope.rotary_dim) + "; it must be even, from 2 to head_dim (" + std::to_string(head_dim) + ")");
+    }
+    if (rope.max_position < 1 || rope.max_position > 0x7fffffff) return invalid_argument(given("rope.max_position", rope.max_position) + "; supported: 1 to 2^31 - 1");
+    if (rope.position_stride < rope.rotary_dim / 2) {
+        return invalid_argument(given("rope.position_stride", rope.position_stride) + "; a row of the tables has " + std::to_string(rope.rotary_dim / 2) + " numbers");
+    }
+    if (rope.position_bytes != 4 && rope.position_bytes != 8) return invalid_argument(given("rope.position_bytes", rope.position_bytes) + "; supported: 4 (int32), 8 (int64)");
+    if (Status s = check_pointer("rope.cosines", rope.cosines, 4); !s.ok()) return s;
+    if (Status s = check_pointer("rope.sines", rope.sines, 4); !s.ok()) return s;
+    return check_pointer("rope.positions", rope.positions, static_cast<std::uintptr_t>(rope.position_bytes));
+}
+
 Status check_append(const PagedCache& cache, const AppendArgs& args) {
     if (Status s = check_cache(cache); !s.ok()) return s;
     if (args.tokens < 0) return invalid_argument(given("tokens", args.tokens) + "; it must not be negative");
@@ -120,6 +138,7 @@ Status check_append(const PagedCache& cache, const AppendArgs& args) {
     if (args.start != Start::after && args.start != Start::overlapped) {
         return invalid_argument(given("start", static_cast<int>(args.start)) + "; supported for append: 0 and 1, since it reads what the kernel before wrote");
     }
+    if (Status s = check_rope(args.rope, cache.spec.head_dim); !s.ok()) return s;
     if (args.batch < 0) return invalid_argument(given("batch", args.batch) + "; it must not be negative");
     if (args.batch == 0) return {};
     if (Status s = check_pointer("query_start", args.query_start, 4); !s.ok()) return s;

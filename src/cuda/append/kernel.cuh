@@ -1,11 +1,9 @@
 // Codes new rows into their slots. A CTA takes `tile` neighbouring tokens of one KV head: it finds their runs, settles the references, its
-// warps code one row after another, and the codes go into the pages word by word. Compile with -fmad=false.
+// warps code rows, one or several at a time, and the codes go into the pages word by word. Compile with -fmad=false.
 #pragma once
 
-#include <type_traits>
-
 #include "core/page.hpp"
-#include "cuda/append/params.hpp"
+#include "cuda/append/rows.cuh"
 #include "cuda/device/bulk_copy.cuh"
 #include "cuda/device/encode.cuh"
 #include "cuda/device/pack.cuh"
@@ -15,6 +13,7 @@ namespace turboquant::cuda {
 inline constexpr int kAppendThreads = 256, kAppendWarps = kAppendThreads / 32;
 inline constexpr int kMaxTile = 64, kBefore = 3 * kPageTokens, kWindow = kBefore + kMaxTile + kPageTokens;
 inline constexpr int kLongRun = 16;       // rows whose mean may be a reference although there is a page before
+inline constexpr int kFewTokens = 16;      // of a tile: below, a warp has one vector at a time
 inline constexpr int kMeans = 8;          // long runs that rows of one tile may refer to: at most six
 
 enum class Source : std::int32_t { none, stored, mean };
@@ -26,23 +25,6 @@ struct AppendToken {
     Source source;
     bool starts_page;                     // the run begins with the page's first slot
 };
-
-// Number of a row as binary16 bits.
-template <Number kNumber>
-__device__ __forceinline__ std::uint16_t load_half(const AppendSide& side, std::int64_t token, int head, int dim) {
-    const std::int64_t at = token * side.token_stride + head * side.head_stride + dim;
-    if constexpr (kNumber == Number::bf16) return device::half_bits(__uint_as_float(static_cast<std::uint32_t>(static_cast<const std::uint16_t*>(side.rows)[at]) << 16));
-    else if constexpr (kNumber == Number::fp16) return static_cast<const std::uint16_t*>(side.rows)[at];
-    else return device::half_bits(static_cast<const float*>(side.rows)[at]);
-}
-
-// Calls work(std::integral_constant) with the rows' format: once around many loads, which then are under way together.
-template <class Work>
-__device__ __forceinline__ void with_number(Number number, Work&& work) {
-    if (number == Number::bf16) work(std::integral_constant<Number, Number::bf16>());
-    else if (number == Number::fp16) work(std::integral_constant<Number, Number::fp16>());
-    else work(std::integral_constant<Number, Number::fp32>());
-}
 
 __device__ inline bool is_finite(std::uint16_t half) { return (half & 0x7c00) != 0x7c00; }
 
@@ -134,8 +116,8 @@ __device__ __forceinline__ void load_column(const AppendParams& p, std::int32_t 
     with_number(p.number, [&](auto number) {
 #pragma unroll
         for (int t = 0; t < kRows; t += 2) {
-            const std::uint32_t low = t < length ? load_half<decltype(number)::value>(p.keys, run + t, head, dim) : 0;
-            const std::uint32_t high = t + 1 < length ? load_half<decltype(number)::value>(p.keys, run + t + 1, head, dim) : 0;
+            const std::uint32_t low = t < length ? load_key<decltype(number)::value>(p, run + t, head, dim) : 0;
+            const std::uint32_t high = t + 1 < length ? load_key<decltype(number)::value>(p, run + t + 1, head, dim) : 0;
             half[t / 2] = low | high << 16;
         }
     });
@@ -143,7 +125,7 @@ __device__ __forceinline__ void load_column(const AppendParams& p, std::int32_t 
 
 // A long run's mean, by all threads of the CTA; a barrier is part of it. finite: [2] words in shared memory, all ones.
 template <int kHeadDim>
-__device__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* finite, std::uint16_t* mean) {
+__device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* finite, std::uint16_t* mean) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded;
     static_assert(D <= kAppendThreads);
     const int dim = threadIdx.x;
@@ -168,12 +150,12 @@ __device__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int le
 
 // Which of a short run's rows have only finite numbers. A warp.
 template <int kHeadDim>
-__device__ std::uint64_t finite_rows(const AppendParams& p, std::int32_t run, int length, int head) {
+__device__ __forceinline__ std::uint64_t finite_rows(const AppendParams& p, std::int32_t run, int length, int head) {
     std::uint64_t counted = 0;
     for (int t = 0; t < length; ++t) {
         bool finite = true;
         with_number(p.number, [&](auto number) {
-            for (int dim = threadIdx.x & 31; dim < kHeadDim; dim += 32) finite = finite && is_finite(load_half<decltype(number)::value>(p.keys, run + t, head, dim));
+            for (int dim = threadIdx.x & 31; dim < kHeadDim; dim += 32) finite = finite && is_finite(load_key<decltype(number)::value>(p, run + t, head, dim));
         });
         if (__all_sync(~0u, finite)) counted |= 1ull << t;
     }
@@ -184,26 +166,44 @@ __device__ std::uint64_t finite_rows(const AppendParams& p, std::int32_t run, in
 template <int kHeadDim>
 constexpr int kCodeStride = device::RotationShape<kHeadDim>::kPadded + 4;
 
+// Which tokens of a page have codes in a group, of any lane.
+template <int kHeadDim, Side kSide>
+__device__ __forceinline__ std::uint64_t tokens_of_group(int group) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+    if (kSide == Side::value) return 0xffffffffull << (group < D / 32 ? 0 : 32);
+    const int first = 32 * group / (D / 4), last = (32 * group + 31) / (D / 4);  // rows of eight tokens
+    return (~0ull >> (56 - 8 * (last - first))) << (8 * first);
+}
+
 // Writes one group of every lane, of the page's tokens that are present. row0: codes of the page's token 0. A warp.
 template <int kHeadDim, int kBits, Side kSide>
-__device__ void write_group(std::uint8_t* part, const std::uint8_t* row0, std::uint64_t present, int group) {
+__device__ __forceinline__ void write_group(std::uint8_t* part, const std::uint8_t* row0, std::uint64_t present, int group) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded, kStride = kCodeStride<kHeadDim>;
     constexpr PageSide kLayout{kSide, kHeadDim, kBits};
-    std::uint32_t codes[8], masks[8], words[kBits], covered[kBits];
-    device::group_codes<D, kSide>(
-        group, [&](int token, int word) { return present >> token & 1 ? *reinterpret_cast<const std::uint32_t*>(row0 + token * kStride + 4 * word) : 0u; }, codes);
-    device::group_codes<D, kSide>(
-        group, [&](int token, int) { return present >> token & 1 ? 0x01010101u * ((1u << kBits) - 1) : 0u; }, masks);
+    const std::uint64_t own = tokens_of_group<kHeadDim, kSide>(group);
+    if ((present & own) == 0) return;
+    std::uint32_t codes[8], words[kBits];
+    const auto word_at = [&](int w) { return reinterpret_cast<std::uint32_t*>(part + kLayout.word_offset(threadIdx.x & 31, kLayout.group_word(group, w))); };
+    const auto code_at = [&](int token, int word) { return *reinterpret_cast<const std::uint32_t*>(row0 + token * kStride + 4 * word); };
+    if ((present & own) == own) {
+        device::group_codes<D, kSide>(group, code_at, codes);
+        device::pack_group<kBits>(codes, words);
+#pragma unroll
+        for (int w = 0; w < kBits; ++w) *word_at(w) = words[w];
+        return;
+    }
+    std::uint32_t masks[8], covered[kBits];
+    device::group_codes<D, kSide>(group, [&](int token, int word) { return present >> token & 1 ? code_at(token, word) : 0u; }, codes);
+    device::group_codes<D, kSide>(group, [&](int token, int) { return present >> token & 1 ? 0x01010101u * ((1u << kBits) - 1) : 0u; }, masks);
     device::pack_group<kBits>(codes, words);
     device::pack_group<kBits>(masks, covered);
 #pragma unroll
     for (int w = 0; w < kBits; ++w) {
-        auto* to = reinterpret_cast<std::uint32_t*>(part + kLayout.word_offset(threadIdx.x & 31, kLayout.group_word(group, w)));
         if (covered[w] == ~0u) {
-            *to = words[w];
+            *word_at(w) = words[w];
         } else if (covered[w]) {  // other bits belong to other tokens, which another CTA may be writing
-            atomicAnd(to, ~covered[w]);
-            if (words[w]) atomicOr(to, words[w]);
+            atomicAnd(word_at(w), ~covered[w]);
+            if (words[w]) atomicOr(word_at(w), words[w]);
         }
     }
 }
@@ -217,17 +217,114 @@ __device__ __forceinline__ void with_bits(int bits, Work&& work) {
     else work(std::integral_constant<int, 8>());
 }
 
+// Lanes that share a vector where there are many: as few as leave them at most sixteen numbers each.
+template <int kHeadDim>
+constexpr int kGroupLanes = kHeadDim > 128 ? 16 : 8;
+
+// What a CTA's warps have in common.
+template <int kHeadDim>
+struct AppendShared {
+    static constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+    device::LevelTable levels[2];        // of keys, of values
+    std::int64_t slots[kWindow];
+    Links links;
+    AppendToken tokens[kMaxTile];
+    std::int32_t mean_run[kMeans], mean_length[kMeans];
+    std::uint32_t mean_rows[kMeans][2];
+    std::uint16_t means[kMeans][D];
+    int num_means, num_runs;
+    std::uint8_t run_from[kMaxTile + 1];
+};
+
+__device__ __forceinline__ std::uint8_t* blob_of(const AppendParams& p, std::int64_t page, int head) {
+    return p.pool + 128ull * (static_cast<std::uint64_t>(page) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
+}
+
+// The reference of a token's key that is stored or a long run's mean; null: it is zero.
+template <int kHeadDim>
+__device__ __forceinline__ const std::uint16_t* find_reference(const AppendParams& p, const PageSide& keys, const AppendShared<kHeadDim>& shared, const AppendToken& token, int head) {
+    if (token.source == Source::none) return nullptr;
+    if (token.source == Source::stored) return reinterpret_cast<const std::uint16_t*>(blob_of(p, token.page, head) + keys.reference_offset());
+    int m = 0;
+    while (shared.mean_run[m] != token.run) ++m;
+    return shared.means[m];
+}
+
+// Codes one vector, held by kLanes lanes, into `row` of the codes; x: its numbers, already less their reference.
+template <int kHeadDim, int kLanes>
+__device__ __forceinline__ void code_row(const AppendParams& p, const PageLayout& layout, const device::LevelTable* levels, bool value, bool wanted, std::int64_t slot, int head, float* x,
+                                         std::uint8_t* row) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = (kHeadDim + kLanes - 1) / kLanes;
+    const AppendSide& side = value ? p.values : p.keys;
+    const int lane = threadIdx.x % kLanes;
+    std::uint8_t own[kNum];
+    std::uint16_t scale = 0;
+    with_bits(side.book.bits, [&](auto bits) {
+        scale = device::encode_vector<kHeadDim, decltype(bits)::value, kLanes>(side.book, levels[value], x, p.norm, side.rotation.sign, side.rotation.paley, own);
+    });
+    if (!wanted) return;
+#pragma unroll
+    for (int k = 0; k < D / kLanes; ++k) row[lane + kLanes * k] = k < kNum ? own[k < kNum ? k : 0] : 0;
+    if (lane == 0) {
+        std::uint8_t* part = blob_of(p, slot / kPageTokens, head) + (value ? layout.offset(Side::value) : 0);
+        reinterpret_cast<std::uint16_t*>(part + layout.of(value ? Side::value : Side::key).scales_offset())[PageSide::scale_index(static_cast<int>(slot % kPageTokens))] = scale;
+    }
+}
+
+// Subtracts the reference from a key and, if the token is the page's first, stores it there.
+template <int kHeadDim, int kLanes, class Reference>
+__device__ __forceinline__ void centre(const AppendParams& p, const PageLayout& layout, bool wanted, std::int64_t slot, int head, float* x, Reference&& reference) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+    const int lane = threadIdx.x % kLanes;
+    auto* kept = reinterpret_cast<std::uint16_t*>(blob_of(p, slot / kPageTokens, head) + layout.keys().reference_offset());
+#pragma unroll
+    for (int k = 0; k < D / kLanes; ++k) {
+        const std::uint16_t own = wanted ? reference(k) : 0;
+        if (kLanes * k < kHeadDim && (kLanes * (k + 1) <= kHeadDim || lane + kLanes * k < kHeadDim)) x[k] = x[k] - device::half_value(own);
+        if (wanted && slot % kPageTokens == 0) kept[lane + kLanes * k] = own;
+    }
+}
+
+// Codes one vector by a whole warp: the least time for one. x: its numbers.
+template <int kHeadDim>
+__device__ __forceinline__ void code_by_warp(const AppendParams& p, const PageLayout& layout, const AppendShared<kHeadDim>& shared, const AppendToken& token, bool value, int head, float* x, std::uint8_t* row) {
+    const int lane = threadIdx.x & 31;
+    if (!value && token.source == Source::mean && token.run_length < kLongRun) {
+        const std::uint64_t counted = finite_rows<kHeadDim>(p, token.run, token.run_length, head);
+        centre<kHeadDim, 32>(p, layout, true, token.slot, head, x, [&](int k) -> std::uint16_t {
+            const int dim = lane + 32 * k;
+            std::uint32_t half[kLongRun / 2] = {};
+            if (dim < kHeadDim) load_column<kLongRun>(p, token.run, token.run_length, head, dim, half);
+            return mean_of_halves<kLongRun>(half, counted);
+        });
+    } else if (!value) {
+        const std::uint16_t* from = find_reference(p, layout.keys(), shared, token, head);
+        centre<kHeadDim, 32>(p, layout, true, token.slot, head, x, [&](int k) { return from ? from[lane + 32 * k] : std::uint16_t{0}; });
+    }
+    code_row<kHeadDim, 32>(p, layout, shared.levels, value, true, token.slot, head, x, row);
+}
+
+// Codes the vectors of neighbouring tokens i, i + 1, ... of one side, kGroupLanes lanes each: the least work for many.
+template <int kHeadDim>
+__device__ __forceinline__ void code_by_groups(const AppendParams& p, const PageLayout& layout, const AppendShared<kHeadDim>& shared, int first, int i, int num, bool value, int head, std::uint8_t* row0) {
+    constexpr int kLanes = kGroupLanes<kHeadDim>, kNum = (kHeadDim + kLanes - 1) / kLanes;
+    const int lane = threadIdx.x % kLanes, own = i + (threadIdx.x & 31) / kLanes;
+    const bool wanted = own < num && shared.tokens[min(own, num - 1)].slot >= 0;
+    const AppendToken& token = shared.tokens[wanted ? own : i];
+    const std::int64_t slot = wanted ? token.slot : 0;
+    float x[kNum];
+    load_row<kHeadDim, kLanes>(p, value, wanted, first + own, head, x);
+    if (!value) {
+        const std::uint16_t* from = wanted ? find_reference(p, layout.keys(), shared, token, head) : nullptr;
+        centre<kHeadDim, kLanes>(p, layout, wanted, slot, head, x, [&](int k) { return from ? from[lane + kLanes * k] : std::uint16_t{0}; });
+    }
+    code_row<kHeadDim, kLanes>(p, layout, shared.levels, value, wanted, slot, head, x, row0 + own * kCodeStride<kHeadDim>);
+}
+
 template <int kHeadDim>
 __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_constant__ AppendParams p, const __grid_constant__ PageLayout layout) {
-    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = D / 32, kStride = kCodeStride<kHeadDim>;
-    __shared__ std::int64_t slots[kWindow];
-    __shared__ Links links;
-    __shared__ AppendToken tokens[kMaxTile];
-    __shared__ std::int32_t mean_run[kMeans], mean_length[kMeans];
-    __shared__ std::uint32_t mean_rows[kMeans][2];
-    __shared__ std::uint16_t means[kMeans][D];
-    __shared__ int num_means, num_runs;
-    __shared__ std::uint8_t run_from[kMaxTile + 1];
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kStride = kCodeStride<kHeadDim>;
+    __shared__ AppendShared<kHeadDim> shared;
     extern __shared__ __align__(16) std::uint8_t codes[];  // [2][tile][kStride]
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     const int head = blockIdx.x % p.kv_heads, first = blockIdx.x / p.kv_heads * p.tile, num = min(p.tile, p.tokens - first);
@@ -235,123 +332,113 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
         device::launch_dependents();
         device::wait_for_predecessor();
     }
+    // Few tokens: a warp codes one vector at a time; the first one's numbers are on their way before it is known where they go.
+    const bool by_warp = p.tile < kFewTokens;
+    float x[D / 32] = {};
+    if (by_warp && warp < 2 * num) load_row<kHeadDim, 32>(p, warp % 2, true, first + warp / 2, head, x);
     for (int i = thread; i < kWindow; i += kAppendThreads) {
         const int at = first - kBefore + i;
-        slots[i] = at >= 0 && at < p.tokens ? p.slots[at] : -1;
+        shared.slots[i] = at >= 0 && at < p.tokens ? p.slots[at] : -1;
     }
-    if (thread < 2 * kMeans) mean_rows[thread / 2][thread % 2] = ~0u;
-    if (thread < kWindow / 32 + 2) links.words[thread] = 0;
+    with_bits(p.keys.book.bits, [&](auto bits) {
+        constexpr int kBits = decltype(bits)::value;
+        if constexpr (kBits != 8) {
+            if (lane < 8) device::fill_level_row<kBits>(shared.levels[0], warp, lane);
+        }
+    });
+    with_bits(p.values.book.bits, [&](auto bits) {
+        constexpr int kBits = decltype(bits)::value;
+        if constexpr (kBits != 8) {
+            if (lane < 8) device::fill_level_row<kBits>(shared.levels[1], warp, lane);
+        }
+    });
+    if (thread < 2 * kMeans) shared.mean_rows[thread / 2][thread % 2] = ~0u;
+    if (thread < kWindow / 32 + 2) shared.links.words[thread] = 0;
     __syncthreads();
+    const std::int64_t* slots = shared.slots;
     for (int i = thread; i < kWindow; i += kAppendThreads) {  // whole warps
         const bool linked = i > 0 && slots[i - 1] >= 0 && slots[i] == slots[i - 1] + 1 && slots[i] % kPageTokens != 0;
         const unsigned word = __ballot_sync(~0u, linked);
-        if (lane == 0) links.words[i / 32] = word;
+        if (lane == 0) shared.links.words[i / 32] = word;
+    }
+    if (by_warp && warp < 2 * num && warp % 2 == 0 && lane < D / 16) {  // the reference that most likely counts, on its way too
+        const std::int64_t slot = slots[kBefore + warp / 2];
+        if (slot >= 0) device::prefetch_l2(blob_of(p, slot / kPageTokens, head) + layout.keys().reference_offset() + 32 * lane);
     }
     __syncthreads();
-    if (thread < num) tokens[thread] = describe_token(p, slots, links, thread, first);
+    bool wants_mean = false;
+    if (thread < num) {
+        const AppendToken token = describe_token(p, slots, shared.links, thread, first);
+        shared.tokens[thread] = token;
+        wants_mean = token.source == Source::mean;
+    }
     if (warp == kAppendWarps - 1) {  // where neighbours in one page begin within the tile; skipped slots stand alone
-        const std::uint64_t inside = links.from(kBefore) & ~1ull, begins = ~inside & (~0ull >> (kMaxTile - num));
+        const std::uint64_t inside = shared.links.from(kBefore) & ~1ull, begins = ~inside & (~0ull >> (kMaxTile - num));
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int i = lane + 32 * half;
-            if (begins >> i & 1) run_from[__popcll(begins & ((1ull << i) - 1))] = static_cast<std::uint8_t>(i);
+            if (begins >> i & 1) shared.run_from[__popcll(begins & ((1ull << i) - 1))] = static_cast<std::uint8_t>(i);
         }
         if (lane == 0) {
-            num_runs = __popcll(begins);
-            run_from[num_runs] = static_cast<std::uint8_t>(num);
+            shared.num_runs = __popcll(begins);
+            shared.run_from[shared.num_runs] = static_cast<std::uint8_t>(num);
         }
     }
-    __syncthreads();
-    if (warp == 0) {  // the long runs whose means are needed, each once
-        std::int32_t latest = -1;
-        int count = 0;
-        for (int half = 0; half < kMaxTile && half < num; half += 32) {
-            const int i = half + lane;
-            const bool wanted = i < num && tokens[i].source == Source::mean && tokens[i].run_length >= kLongRun;
-            const std::int32_t run = wanted ? tokens[i].run : -1;
-            unsigned left = __ballot_sync(~0u, wanted && run > latest);
-            while (left) {
-                const int who = __ffs(left) - 1;
-                latest = __shfl_sync(~0u, run, who);
-                if (lane == 0) mean_run[count] = latest;
-                if (lane == who) mean_length[count] = tokens[i].run_length;
-                ++count;
-                left = __ballot_sync(~0u, wanted && run > latest);
-            }
-        }
-        if (lane == 0) num_means = count;
-    }
-    __syncthreads();
-    for (int m = 0; m < num_means; ++m) mean_of_long_run<kHeadDim>(p, mean_run[m], mean_length[m], head, mean_rows[m], means[m]);
-    __syncthreads();
-
-    for (int job = warp; job < 2 * num; job += kAppendWarps) {
-        const int i = job / 2;
-        const bool value = job % 2;
-        const AppendToken token = tokens[i];
-        if (token.slot < 0) continue;
-        const AppendSide& side = value ? p.values : p.keys;
-        const PageSide part = layout.of(value ? Side::value : Side::key);
-        std::uint8_t* blob = p.pool + 128ull * (static_cast<std::uint64_t>(token.slot / kPageTokens) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
-        std::uint8_t* to = blob + (value ? layout.offset(Side::value) : 0);
-        float x[kNum];
-        std::uint16_t reference[kNum];
-        with_number(p.number, [&](auto number) {
-#pragma unroll
-            for (int k = 0; k < kNum; ++k) {
-                const int dim = lane + 32 * k;
-                x[k] = dim < kHeadDim ? device::half_value(load_half<decltype(number)::value>(side, first + i, head, dim)) : 0.0f;
-                reference[k] = 0;
-            }
-        });
-        if (!value) {
-            if (token.source == Source::stored) {
-                const auto* stored = reinterpret_cast<const std::uint16_t*>(
-                    p.pool + 128ull * (static_cast<std::uint64_t>(token.page) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units) + part.reference_offset());
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) reference[k] = stored[lane + 32 * k];
-            } else if (token.source == Source::mean && token.run_length >= kLongRun) {
-                int m = 0;
-                while (mean_run[m] != token.run) ++m;
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) reference[k] = means[m][lane + 32 * k];
-            } else if (token.source == Source::mean) {
-                const std::uint64_t counted = finite_rows<kHeadDim>(p, token.run, token.run_length, head);
-#pragma unroll
-                for (int k = 0; k < kNum; ++k) {
-                    const int dim = lane + 32 * k;
-                    std::uint32_t half[kLongRun / 2] = {};
-                    if (dim < kHeadDim) load_column<kLongRun>(p, token.run, token.run_length, head, dim, half);
-                    reference[k] = mean_of_halves<kLongRun>(half, counted);
+    if (__syncthreads_or(wants_mean)) {
+        if (warp == 0) {  // the long runs whose means are needed, each once
+            std::int32_t latest = -1;
+            int count = 0;
+            for (int half = 0; half < kMaxTile && half < num; half += 32) {
+                const int i = half + lane;
+                const bool wanted = i < num && shared.tokens[i].source == Source::mean && shared.tokens[i].run_length >= kLongRun;
+                const std::int32_t run = wanted ? shared.tokens[i].run : -1;
+                unsigned left = __ballot_sync(~0u, wanted && run > latest);
+                while (left) {
+                    const int who = __ffs(left) - 1;
+                    latest = __shfl_sync(~0u, run, who);
+                    if (lane == 0) shared.mean_run[count] = latest;
+                    if (lane == who) shared.mean_length[count] = shared.tokens[i].run_length;
+                    ++count;
+                    left = __ballot_sync(~0u, wanted && run > latest);
                 }
             }
-#pragma unroll
-            for (int k = 0; k < kNum; ++k) {
-                if (lane + 32 * k < kHeadDim) x[k] = x[k] - device::half_value(reference[k]);
-                if (token.slot % kPageTokens == 0) reinterpret_cast<std::uint16_t*>(to + part.reference_offset())[lane + 32 * k] = reference[k];
+            if (lane == 0) shared.num_means = count;
+        }
+        __syncthreads();
+        for (int m = 0; m < shared.num_means; ++m) mean_of_long_run<kHeadDim>(p, shared.mean_run[m], shared.mean_length[m], head, shared.mean_rows[m], shared.means[m]);
+        __syncthreads();
+    }
+
+    constexpr int kTogether = 32 / kGroupLanes<kHeadDim>;
+    const int together = by_warp ? 1 : kTogether, batches = (num + together - 1) / together;
+    for (int job = warp; job < 2 * batches; job += kAppendWarps) {
+        const bool value = job % 2;
+        const int i = job / 2 * together;
+        std::uint8_t* row0 = codes + (value ? p.tile : 0) * kStride;
+        if (!by_warp) {
+            const AppendToken& token = shared.tokens[min(i + lane % kTogether, num - 1)];
+            if (!__any_sync(~0u, !value && token.slot >= 0 && token.source == Source::mean && token.run_length < kLongRun)) {
+                code_by_groups<kHeadDim>(p, layout, shared, first, i, num, value, head, row0);
+                continue;
             }
         }
-        std::uint8_t own[kNum];
-        std::uint16_t scale = 0;
-        with_bits(side.book.bits, [&](auto bits) {
-            scale = device::encode_vector<kHeadDim, decltype(bits)::value>(side.book, x, p.norm, side.rotation.sign, side.rotation.paley, own);
-        });
-#pragma unroll
-        for (int k = 0; k < kNum; ++k) codes[((value ? p.tile : 0) + i) * kStride + lane + 32 * k] = own[k];
-        if (lane == 0) reinterpret_cast<std::uint16_t*>(to + part.scales_offset())[PageSide::scale_index(static_cast<int>(token.slot % kPageTokens))] = scale;
+        for (int n = i; n < min(i + together, num); ++n) {
+            if (shared.tokens[n].slot < 0) continue;
+            if (!by_warp || job != warp) load_row<kHeadDim, 32>(p, value, true, first + n, head, x);
+            code_by_warp<kHeadDim>(p, layout, shared, shared.tokens[n], value, head, x, row0 + n * kStride);
+        }
     }
     __syncthreads();
 
     constexpr int kGroups = D / 16;  // of a side of a page
-    for (int job = warp; job < 2 * kGroups * num_runs; job += kAppendWarps) {
-        const int run = job / (2 * kGroups), group = job % kGroups, from = run_from[run], length = run_from[run + 1] - from;
+    for (int job = warp; job < 2 * kGroups * shared.num_runs; job += kAppendWarps) {
+        const int run = job / (2 * kGroups), group = job % kGroups, from = shared.run_from[run], length = shared.run_from[run + 1] - from;
         const bool value = job / kGroups % 2;
-        const std::int64_t slot = tokens[from].slot;
+        const std::int64_t slot = shared.tokens[from].slot;
         if (slot < 0) continue;
         const int place = static_cast<int>(slot % kPageTokens);
         const std::uint64_t present = (~0ull >> (kPageTokens - length)) << place;
-        if (value && (group < kGroups / 2 ? static_cast<std::uint32_t>(present) : static_cast<std::uint32_t>(present >> 32)) == 0) continue;
-        std::uint8_t* blob = p.pool + 128ull * (static_cast<std::uint64_t>(slot / kPageTokens) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
+        std::uint8_t* blob = blob_of(p, slot / kPageTokens, head);
         const std::uint8_t* row0 = codes + ((value ? p.tile : 0) + from - place) * kStride;
         with_bits(value ? layout.value_bits : layout.key_bits, [&](auto bits) {
             if (value) write_group<kHeadDim, decltype(bits)::value, Side::value>(blob + layout.offset(Side::value), row0, present, group);

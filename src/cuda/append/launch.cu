@@ -36,6 +36,10 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
               rotation_bits(spec.head_dim, spec.seed, Side::key, false)};
     p.values = {args.values, args.value_token_stride, args.value_head_stride, encode_book(spec.value_bits, Side::value, spec.gain_search),
                 rotation_bits(spec.head_dim, spec.seed, Side::value, false)};
+    if (const Rope& rope = args.rope; rope.style != RopeStyle::none) {
+        p.rope = {rope.cosines, rope.sines, rope.positions, rope.position_stride, rope.rotary_dim / 2, static_cast<std::int32_t>(rope.max_position),
+                  rope.style == RopeStyle::interleaved, rope.position_bytes == 8};
+    }
     p.pool = static_cast<std::uint8_t*>(cache.pages);
     p.slots = args.slots;
     p.query_start = args.batch > 0 ? args.query_start : nullptr;

@@ -13,8 +13,19 @@ struct AppendSide {
     RotationBits rotation;
 };
 
+// How keys are turned; half 0: not at all.
+struct RopeParams {
+    const float *cosine, *sine;          // [max_position][half]
+    const void* positions;               // [tokens]
+    std::int64_t stride;                 // numbers from position to position in both tables
+    std::int32_t half;                   // pairs of a row
+    std::int32_t max_position;
+    bool interleaved, wide;              // wide: positions are 64 bits, else 32
+};
+
 struct AppendParams {
     AppendSide keys, values;
+    RopeParams rope;
     std::uint8_t* pool;
     const std::int64_t* slots;
     const std::int32_t* query_start;     // null: no sequences given

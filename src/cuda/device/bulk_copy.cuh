@@ -28,6 +28,8 @@ TQ_DEV void bulk_copy(std::uint32_t to, const void* from, std::uint32_t bytes, s
                  : "memory");
 }
 
+TQ_DEV void prefetch_l2(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
+
 // Programmatic dependent launch: lets the next kernel of the stream start, and waits for the one before to be complete. Before compute
 // capability 9.0 there is none (launch.cpp does not ask for it), and nothing to do.
 #if __CUDA_ARCH__ >= 900
