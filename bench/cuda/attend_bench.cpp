@@ -56,6 +56,8 @@ struct Memory {
     float* output = nullptr;
     std::int32_t *table = nullptr, *lengths = nullptr, *start = nullptr;
     std::int64_t* slots = nullptr;
+    float* cosines = nullptr;
+    std::int32_t* positions = nullptr;
     std::size_t workspace_bytes = 512ull << 20;
 
     Memory() {
@@ -69,6 +71,9 @@ struct Memory {
         allocate(&lengths, 1 << 20);
         allocate(&start, 1 << 20);
         allocate(&slots, 1 << 20);
+        allocate(&cosines, 4 << 20);
+        MUST(cudaMemset(cosines, 0x3e, 4 << 20));
+        allocate(&positions, 1 << 20);
         std::vector<std::uint16_t> bf16(32 << 20);
         std::mt19937 engine(7);
         std::normal_distribution<float> normal;
@@ -234,8 +239,8 @@ public:
         add({"attend", name(s), shape, group, s.head_dim, batch, context, queries, overlapped, us, bytes / us * 1e-3, comparable ? found->second / us : 0});
     }
 
-    void append(const cuda::PageSpec& s, int tokens, int sequences) {
-        if (!wanted("append", s, sequences == 1 ? "chunk" : "single tokens", 1)) return;
+    void append(const cuda::PageSpec& s, int tokens, int sequences, bool overlapped = false, bool rope = false) {
+        if (!wanted("append", s, std::string(sequences == 1 ? "chunk" : "single tokens") + (rope ? ", rope" : ""), 1)) return;
         const std::size_t blob = cuda::blob_bytes(s), page = blob * kHeads;
         const int position = sequences == 1 ? 0 : 37, per = tokens / sequences, pages_each = (position + per + 63) / 64 + 1;
         std::vector<std::int32_t> table, lengths(sequences, 64 + position + per), start;
@@ -268,6 +273,13 @@ public:
         args.lengths = memory_.lengths;
         args.block_table = memory_.table;
         args.table_stride = pages_each;
+        args.start = overlapped ? cuda::Start::overlapped : cuda::Start::after;
+        if (rope) {  // tables of any numbers, positions from 0 on
+            std::vector<std::int32_t> positions(tokens);
+            for (int i = 0; i < tokens; ++i) positions[i] = i;
+            MUST(cudaMemcpy(memory_.positions, positions.data(), positions.size() * 4, cudaMemcpyHostToDevice));
+            args.rope = {cuda::RopeStyle::half_split, s.head_dim, memory_.cosines, memory_.cosines + s.head_dim / 2, s.head_dim, tokens, memory_.positions, 4};
+        }
         const double us = time_graph(20, [&](int i, cudaStream_t stream) {
             args.keys = memory_.rows + (i % rotate) * row_bytes;
             args.values = memory_.rows + (128ull << 20) + (i % rotate) * row_bytes;
@@ -275,7 +287,7 @@ public:
             must(cuda::append(cache, args, stream));
         });
         const double bytes = 2.0 * row_bytes + static_cast<double>(tokens) / 64 * page;
-        add({"append", name(s), sequences == 1 ? "chunk" : "single tokens", 1, s.head_dim, sequences, tokens, 1, false, us, bytes / us * 1e-3, 0});
+        add({"append", name(s), std::string(sequences == 1 ? "chunk" : "single tokens") + (rope ? ", rope" : ""), 1, s.head_dim, sequences, tokens, 1, overlapped, us, bytes / us * 1e-3, 0});
     }
 
     void copies() {
@@ -359,8 +371,14 @@ int main(int argc, char** argv) {
     bench.attend(Bench::spec(128, 8, 4), 4, std::vector<int>(64, 8192), 1, false, "uniform", 8192);
     for (const auto& s : {s44, s32}) {
         if (target) break;
-        bench.append(s, 64, 64);
-        bench.append(s, 2048, 1);
+        for (bool rope : {false, true}) {
+            for (bool overlapped : {false, true}) {
+                bench.append(s, 64, 64, overlapped, rope);
+                bench.append(s, 256, 256, overlapped, rope);
+                bench.append(s, 2048, 1, overlapped, rope);
+                bench.append(s, 8192, 1, overlapped, rope);
+            }
+        }
     }
     for (const auto& s : {s44, s32}) {
         for (int group : {4, 8}) {

@@ -96,6 +96,31 @@ TEST(PrefillPolicy, EveryShapeFits) {
     check_prefill_shape<256>();
 }
 
+TEST(CudaChecks, RefusalsOfRopeNameTheArgument) {
+    const auto append = [](auto&& change) {
+        Good g;
+        AppendArgs args;
+        args.tokens = 3;
+        args.keys = args.values = g.memory;
+        args.key_token_stride = args.key_head_stride = args.value_token_stride = args.value_head_stride = 128;
+        args.slots = reinterpret_cast<const std::int64_t*>(g.memory);
+        args.rope = {RopeStyle::interleaved, 128, reinterpret_cast<const float*>(g.memory), reinterpret_cast<const float*>(g.memory), 64, 4096, g.memory, 8};
+        change(args.rope);
+        return check_append(g.cache, args).message();
+    };
+    EXPECT_EQ(append([](Rope&) {}), "");
+    EXPECT_EQ(append([](Rope& rope) { rope = {}; }), "");
+    EXPECT_NE(append([](Rope& rope) { rope.style = static_cast<RopeStyle>(3); }).find("rope.style is 3"), std::string::npos);
+    for (int rotary_dim : {0, 63, 130}) {
+        EXPECT_NE(append([&](Rope& rope) { rope.rotary_dim = rotary_dim; }).find("rope.rotary_dim is " + std::to_string(rotary_dim)), std::string::npos);
+    }
+    EXPECT_NE(append([](Rope& rope) { rope.max_position = 0; }).find("rope.max_position is 0"), std::string::npos);
+    EXPECT_NE(append([](Rope& rope) { rope.position_stride = 63; }).find("rope.position_stride is 63"), std::string::npos);
+    EXPECT_NE(append([](Rope& rope) { rope.position_bytes = 2; }).find("rope.position_bytes is 2"), std::string::npos);
+    EXPECT_NE(append([](Rope& rope) { rope.sines = nullptr; }).find("rope.sines is null"), std::string::npos);
+    EXPECT_NE(append([](Rope& rope) { rope.positions = reinterpret_cast<const char*>(rope.positions) + 4; }).find("rope.positions is not aligned to 8"), std::string::npos);
+}
+
 TEST(CudaChecks, RefusalsOfPageVerbsNameTheArgument) {
     const auto copy = [](auto&& change) {
         Good g;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/page.hpp"
+#include "cuda/append/policy.hpp"
 #include "cuda/append/rows.cuh"
 #include "cuda/device/bulk_copy.cuh"
 #include "cuda/device/encode.cuh"
@@ -10,7 +11,6 @@
 
 namespace turboquant::cuda {
 
-inline constexpr int kAppendThreads = 256, kAppendWarps = kAppendThreads / 32;
 inline constexpr int kMaxTile = 64, kBefore = 3 * kPageTokens, kWindow = kBefore + kMaxTile + kPageTokens;
 inline constexpr int kLongRun = 16;       // rows whose mean may be a reference although there is a page before
 inline constexpr int kFewTokens = 16;      // of a tile: below, a warp has one vector at a time
@@ -92,46 +92,38 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     return token;
 }
 
-// Mean in binary16 of a run's first kRows rows, in one number: the tree sum over 64 rows, of which those that do not count are zero. half: of
-// two neighbouring rows each.
-template <int kRows>
-__device__ __forceinline__ std::uint16_t mean_of_halves(const std::uint32_t* half, std::uint64_t counted) {
-    float column[kRows];
-#pragma unroll
-    for (int t = 0; t < kRows; ++t) {
-        column[t] = counted >> t & 1 ? device::half_value(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2)))) : 0.0f;
-        if (kRows < kPageTokens) column[t] = column[t] + 0.0f;  // what the rest of the tree does
-    }
-#pragma unroll
-    for (int h = kRows / 2; h >= 1; h /= 2) {
-#pragma unroll
-        for (int t = 0; t < h; ++t) column[t] = column[t] + column[t + h];
-    }
-    const int count = __popcll(counted);
-    return count == 0 ? 0 : device::half_bits(column[0] / static_cast<float>(count));
-}
-
-template <int kRows>
-__device__ __forceinline__ void load_column(const AppendParams& p, std::int32_t run, int length, int head, int dim, std::uint32_t* half) {
-    with_number(p.number, [&](auto number) {
-#pragma unroll
-        for (int t = 0; t < kRows; t += 2) {
-            const std::uint32_t low = t < length ? load_key<decltype(number)::value>(p, run + t, head, dim) : 0;
-            const std::uint32_t high = t + 1 < length ? load_key<decltype(number)::value>(p, run + t + 1, head, dim) : 0;
-            half[t / 2] = low | high << 16;
-        }
-    });
-}
-
-// A long run's mean, by all threads of the CTA; a barrier is part of it. finite: [2] words in shared memory, all ones.
+// A long run's mean, by all threads of the CTA; a barrier is part of it. finite: [2] words in shared memory, all ones. staged: shared memory for
+// the rows where they are turned first.
 template <int kHeadDim>
-__device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* finite, std::uint16_t* mean) {
+__device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* finite, std::uint16_t* mean, std::uint16_t* staged) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded;
     static_assert(D <= kAppendThreads);
     const int dim = threadIdx.x;
-    std::uint32_t half[kPageTokens / 2] = {};
+    std::uint32_t half[kPageTokens / 2] = {};  // of two neighbouring rows each
+    if (p.rope.half != 0) {
+        __syncthreads();  // the run before is read
+        with_number(p.number, [&](auto number) {
+#pragma unroll 4
+            for (int i = threadIdx.x; i < length * kHeadDim; i += kAppendThreads) {
+                staged[i / kHeadDim * D + i % kHeadDim] = load_key<decltype(number)::value>(p, run + i / kHeadDim, head, i % kHeadDim);
+            }
+        });
+        __syncthreads();
+    }
+    if (dim < kHeadDim) {
+        const auto gather = [&](auto&& load) {
+#pragma unroll
+            for (int t = 0; t < kPageTokens; t += 2) half[t / 2] = (t < length ? load(t) : 0u) | (t + 1 < length ? load(t + 1) : 0u) << 16;
+        };
+        if (p.rope.half != 0) {
+            gather([&](int t) -> std::uint32_t { return staged[t * D + dim]; });
+        } else {
+            with_number(p.number, [&](auto number) {
+                gather([&](int t) -> std::uint32_t { return device::half_bits(load_number<decltype(number)::value>(p.sides[0], run + t, head, dim)); });
+            });
+        }
+    }
     if (dim < D) {
-        if (dim < kHeadDim) load_column<kPageTokens>(p, run, length, head, dim, half);
         std::uint32_t mine[2] = {~0u, ~0u};
 #pragma unroll
         for (int t = 0; t < kPageTokens; ++t) {
@@ -145,21 +137,51 @@ __device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int
     }
     __syncthreads();
     const std::uint64_t counted = (static_cast<std::uint64_t>(finite[1]) << 32 | finite[0]) & (~0ull >> (kPageTokens - length));
-    if (dim < D) mean[dim] = mean_of_halves<kPageTokens>(half, counted);
+    if (dim >= D) return;
+    float sum;  // the tree sum over 64 rows, of which those that do not count are zero
+    device::lane_sums<kPageTokens, 1>(&sum, [&](auto t, float* term) {
+        *term = counted >> t & 1 ? device::half_value(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2)))) : 0.0f;
+    });
+    const int count = __popcll(counted);
+    mean[dim] = count == 0 ? 0 : device::half_bits(sum / static_cast<float>(count));
 }
 
-// Which of a short run's rows have only finite numbers. A warp.
+// A short run's mean, by a warp.
 template <int kHeadDim>
-__device__ __forceinline__ std::uint64_t finite_rows(const AppendParams& p, std::int32_t run, int length, int head) {
-    std::uint64_t counted = 0;
-    for (int t = 0; t < length; ++t) {
-        bool finite = true;
-        with_number(p.number, [&](auto number) {
-            for (int dim = threadIdx.x & 31; dim < kHeadDim; dim += 32) finite = finite && is_finite(load_key<decltype(number)::value>(p, run + t, head, dim));
-        });
-        if (__all_sync(~0u, finite)) counted |= 1ull << t;
-    }
-    return counted;
+__device__ __forceinline__ void mean_of_short_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint16_t* mean) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+    const int lane = threadIdx.x & 31;
+    with_number(p.number, [&](auto number) {
+        constexpr Number kNumber = decltype(number)::value;
+        std::uint32_t counted = 0;  // rows that have only finite numbers
+#pragma unroll 1
+        for (int t = 0; t < length; ++t) {
+            bool finite = true;
+            for (int dim = lane; dim < kHeadDim; dim += 32) finite = finite && is_finite(load_key<kNumber>(p, run + t, head, dim));
+            if (__all_sync(~0u, finite)) counted |= 1u << t;
+        }
+        const int count = __popc(counted);
+#pragma unroll 1
+        for (int dim = lane; dim < D; dim += 32) {
+            // The tree sum over 64 rows of which the first 16 may count: quarters of them in the order in which the tree takes them.
+            float sum[2] = {0, 0};
+#pragma unroll 1
+            for (int i = 0; i < 4; ++i) {
+                const int from = i >> 1 | (i & 1) << 1;  // 0, 2, 1, 3
+                float row[4];
+#pragma unroll
+                for (int j = 0; j < 4; ++j) {
+                    const bool counts = dim < kHeadDim && (counted >> (from + 4 * j) & 1);
+                    row[j] = (counts ? device::half_value(load_key<kNumber>(p, run + from + 4 * j, head, dim)) : 0.0f) + 0.0f;
+                }
+                const float quarter = (row[0] + row[2]) + (row[1] + row[3]);
+                if (i < 2) sum[0] = i == 0 ? quarter : sum[0] + quarter;
+                else sum[1] = i == 2 ? quarter : sum[1] + quarter;
+            }
+            mean[dim] = count == 0 ? 0 : device::half_bits((sum[0] + sum[1]) / static_cast<float>(count));
+        }
+    });
+    __syncwarp();
 }
 
 // Rows of codes in shared memory are so far apart that lanes find theirs in different banks.
@@ -231,7 +253,7 @@ struct AppendShared {
     AppendToken tokens[kMaxTile];
     std::int32_t mean_run[kMeans], mean_length[kMeans];
     std::uint32_t mean_rows[kMeans][2];
-    std::uint16_t means[kMeans][D];
+    std::uint16_t means[kMeans][D], short_means[kAppendWarps][D];
     int num_means, num_runs;
     std::uint8_t run_from[kMaxTile + 1];
 };
@@ -255,7 +277,7 @@ template <int kHeadDim, int kLanes>
 __device__ __forceinline__ void code_row(const AppendParams& p, const PageLayout& layout, const device::LevelTable* levels, bool value, bool wanted, std::int64_t slot, int head, float* x,
                                          std::uint8_t* row) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = (kHeadDim + kLanes - 1) / kLanes;
-    const AppendSide& side = value ? p.values : p.keys;
+    const AppendSide& side = p.sides[value];
     const int lane = threadIdx.x % kLanes;
     std::uint8_t own[kNum];
     std::uint16_t scale = 0;
@@ -287,18 +309,12 @@ __device__ __forceinline__ void centre(const AppendParams& p, const PageLayout& 
 
 // Codes one vector by a whole warp: the least time for one. x: its numbers.
 template <int kHeadDim>
-__device__ __forceinline__ void code_by_warp(const AppendParams& p, const PageLayout& layout, const AppendShared<kHeadDim>& shared, const AppendToken& token, bool value, int head, float* x, std::uint8_t* row) {
+__device__ __forceinline__ void code_by_warp(const AppendParams& p, const PageLayout& layout, AppendShared<kHeadDim>& shared, const AppendToken& token, bool value, int head, float* x, std::uint8_t* row) {
     const int lane = threadIdx.x & 31;
-    if (!value && token.source == Source::mean && token.run_length < kLongRun) {
-        const std::uint64_t counted = finite_rows<kHeadDim>(p, token.run, token.run_length, head);
-        centre<kHeadDim, 32>(p, layout, true, token.slot, head, x, [&](int k) -> std::uint16_t {
-            const int dim = lane + 32 * k;
-            std::uint32_t half[kLongRun / 2] = {};
-            if (dim < kHeadDim) load_column<kLongRun>(p, token.run, token.run_length, head, dim, half);
-            return mean_of_halves<kLongRun>(half, counted);
-        });
-    } else if (!value) {
-        const std::uint16_t* from = find_reference(p, layout.keys(), shared, token, head);
+    if (!value) {
+        const std::uint16_t* from = shared.short_means[threadIdx.x / 32];
+        if (token.source != Source::mean || token.run_length >= kLongRun) from = find_reference(p, layout.keys(), shared, token, head);
+        else mean_of_short_run<kHeadDim>(p, token.run, token.run_length, head, shared.short_means[threadIdx.x / 32]);
         centre<kHeadDim, 32>(p, layout, true, token.slot, head, x, [&](int k) { return from ? from[lane + 32 * k] : std::uint16_t{0}; });
     }
     code_row<kHeadDim, 32>(p, layout, shared.levels, value, true, token.slot, head, x, row);
@@ -325,7 +341,7 @@ template <int kHeadDim>
 __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_constant__ AppendParams p, const __grid_constant__ PageLayout layout) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded, kStride = kCodeStride<kHeadDim>;
     __shared__ AppendShared<kHeadDim> shared;
-    extern __shared__ __align__(16) std::uint8_t codes[];  // [2][tile][kStride]
+    extern __shared__ __align__(16) std::uint8_t codes[];  // [2][tile][kStride]; before, the rows of a run that are turned
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     const int head = blockIdx.x % p.kv_heads, first = blockIdx.x / p.kv_heads * p.tile, num = min(p.tile, p.tokens - first);
     if (p.early) {
@@ -340,13 +356,13 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
         const int at = first - kBefore + i;
         shared.slots[i] = at >= 0 && at < p.tokens ? p.slots[at] : -1;
     }
-    with_bits(p.keys.book.bits, [&](auto bits) {
+    with_bits(p.sides[0].book.bits, [&](auto bits) {
         constexpr int kBits = decltype(bits)::value;
         if constexpr (kBits != 8) {
             if (lane < 8) device::fill_level_row<kBits>(shared.levels[0], warp, lane);
         }
     });
-    with_bits(p.values.book.bits, [&](auto bits) {
+    with_bits(p.sides[1].book.bits, [&](auto bits) {
         constexpr int kBits = decltype(bits)::value;
         if constexpr (kBits != 8) {
             if (lane < 8) device::fill_level_row<kBits>(shared.levels[1], warp, lane);
@@ -405,7 +421,8 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
             if (lane == 0) shared.num_means = count;
         }
         __syncthreads();
-        for (int m = 0; m < shared.num_means; ++m) mean_of_long_run<kHeadDim>(p, shared.mean_run[m], shared.mean_length[m], head, shared.mean_rows[m], shared.means[m]);
+        for (int m = 0; m < shared.num_means; ++m) mean_of_long_run<kHeadDim>(p, shared.mean_run[m], shared.mean_length[m], head, shared.mean_rows[m], shared.means[m],
+                                                                                 reinterpret_cast<std::uint16_t*>(codes));
         __syncthreads();
     }
 

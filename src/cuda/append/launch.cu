@@ -1,8 +1,9 @@
 // append(): judge the arguments, fill the params, launch.
 #include <algorithm>
 
+#include "core/page.hpp"
 #include "cuda/append/book.hpp"
-#include "cuda/append/kernel.cuh"
+#include "cuda/append/instance.hpp"
 #include "cuda/append/policy.hpp"
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
@@ -12,13 +13,13 @@ namespace {
 
 const void* kernel_for(int head_dim) {
     switch (head_dim) {
-        case 64: return reinterpret_cast<const void*>(&append_kernel<64>);
-        case 80: return reinterpret_cast<const void*>(&append_kernel<80>);
-        case 96: return reinterpret_cast<const void*>(&append_kernel<96>);
-        case 112: return reinterpret_cast<const void*>(&append_kernel<112>);
-        case 128: return reinterpret_cast<const void*>(&append_kernel<128>);
-        case 192: return reinterpret_cast<const void*>(&append_kernel<192>);
-        default: return reinterpret_cast<const void*>(&append_kernel<256>);
+        case 64: return append_instance<64>();
+        case 80: return append_instance<80>();
+        case 96: return append_instance<96>();
+        case 112: return append_instance<112>();
+        case 128: return append_instance<128>();
+        case 192: return append_instance<192>();
+        default: return append_instance<256>();
     }
 }
 
@@ -32,9 +33,9 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
     const PageSpec& spec = cache.spec;
 
     AppendParams p{};
-    p.keys = {args.keys, args.key_token_stride, args.key_head_stride, encode_book(spec.key_bits, Side::key, spec.gain_search),
+    p.sides[0] = {args.keys, args.key_token_stride, args.key_head_stride, encode_book(spec.key_bits, Side::key, spec.gain_search),
               rotation_bits(spec.head_dim, spec.seed, Side::key, false)};
-    p.values = {args.values, args.value_token_stride, args.value_head_stride, encode_book(spec.value_bits, Side::value, spec.gain_search),
+    p.sides[1] = {args.values, args.value_token_stride, args.value_head_stride, encode_book(spec.value_bits, Side::value, spec.gain_search),
                 rotation_bits(spec.head_dim, spec.seed, Side::value, false)};
     if (const Rope& rope = args.rope; rope.style != RopeStyle::none) {
         p.rope = {rope.cosines, rope.sines, rope.positions, rope.position_stride, rope.rotary_dim / 2, static_cast<std::int32_t>(rope.max_position),
@@ -60,7 +61,9 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
 
     void* arguments[] = {&p, &layout};
     const int grid = (args.tokens + p.tile - 1) / p.tile * cache.kv_heads;
-    const std::size_t shared = 2 * static_cast<std::size_t>(p.tile) * (layout.keys().padded_dim() + 4);
+    const std::size_t padded_dim = static_cast<std::size_t>(layout.keys().padded_dim());
+    const std::size_t codes = 2 * static_cast<std::size_t>(p.tile) * (padded_dim + 4), turned = p.rope.half != 0 ? 2 * kPageTokens * padded_dim : 0;
+    const std::size_t shared = std::max(codes, turned);
     return launch(kernel_for(spec.head_dim), grid, kAppendThreads, shared, args.start != Start::after, arguments, stream);
 }
 

@@ -24,7 +24,7 @@ struct RopeParams {
 };
 
 struct AppendParams {
-    AppendSide keys, values;
+    AppendSide sides[2];                 // keys, values: an array, so that which one is chosen at run time costs no copy
     RopeParams rope;
     std::uint8_t* pool;
     const std::int64_t* slots;

@@ -3,6 +3,8 @@
 
 namespace turboquant::cuda {
 
+inline constexpr int kAppendThreads = 256, kAppendWarps = kAppendThreads / 32;
+
 // Few tokens: small tiles, so that there are enough CTAs; many: large ones, which write whole words. 4, 8, 16, 32 or 64.
 constexpr int append_tile(int tokens, int kv_heads, int processors) {
     int tile = 4;

@@ -35,20 +35,20 @@ __device__ __forceinline__ std::int32_t rope_position(const RopeParams& rope, st
 template <Number kNumber>
 __device__ __forceinline__ std::uint16_t load_key(const AppendParams& p, std::int64_t token, int head, int dim) {
     const RopeParams& rope = p.rope;
-    const float own = load_number<kNumber>(p.keys, token, head, dim);
+    const float own = load_number<kNumber>(p.sides[0], token, head, dim);
     if (rope.half == 0 || dim >= 2 * rope.half) return device::half_bits(own);
     const device::RopePlace place = device::rope_place(rope.interleaved, rope.half, dim);
     const std::int32_t position = rope_position(rope, token);
     if (position < 0) return 0x7e00;
     const std::int64_t at = position * rope.stride + place.pair;
-    const float turned = device::rope_number(own, load_number<kNumber>(p.keys, token, head, place.partner), rope.cosine[at], rope.sine[at], place.second);
+    const float turned = device::rope_number(own, load_number<kNumber>(p.sides[0], token, head, place.partner), rope.cosine[at], rope.sine[at], place.second);
     return device::half_bits(kNumber == Number::bf16 ? device::round_to_bf16(turned) : turned);
 }
 
 // The strided numbers of a row, as encode_vector() wants them; zeros where `wanted` is false.
 template <int kHeadDim, int kLanes>
 __device__ __forceinline__ void load_row(const AppendParams& p, bool value, bool wanted, std::int64_t token, int head, float* x) {
-    const AppendSide& side = value ? p.values : p.keys;
+    const AppendSide& side = p.sides[value];
     const bool turn = !value && p.rope.half != 0;
     const int lane = threadIdx.x % kLanes;
     with_number(p.number, [&](auto number) {

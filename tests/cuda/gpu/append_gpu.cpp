@@ -8,6 +8,7 @@
 
 #include "core/half.hpp"
 #include "core/reference.hpp"
+#include "core/rope.hpp"
 #include "problem.hpp"
 
 namespace turboquant::test {
@@ -22,6 +23,27 @@ struct AppendCase {
     unsigned seed = 1;
     bool odd_numbers = false;                 // infinities, NaN, huge ones among the rows
     int skip_every = 0;                       // every n-th slot is negative
+    cuda::RopeStyle rope = cuda::RopeStyle::none;
+    int rotary_dim = 0, position_bytes = 4;
+    int max_position = 4096;                  // positions from there on are outside of the tables
+};
+
+// Tables of cosines and sines in host and device memory, as an engine makes them, with rows further apart than they are long.
+struct RopeTables {
+    RopeTables(int rotary_dim, int max_position) : half(rotary_dim / 2), stride(half + 3), cosines(static_cast<std::size_t>(max_position) * stride, NAN), sines(cosines) {
+        for (int position = 0; position < max_position; ++position) {
+            for (int j = 0; j < half; ++j) {
+                const double angle = position * std::pow(10000.0, -static_cast<double>(j) / half);
+                cosines[static_cast<std::size_t>(position) * stride + j] = static_cast<float>(1.1 * std::cos(angle));
+                sines[static_cast<std::size_t>(position) * stride + j] = static_cast<float>(1.1 * std::sin(angle));
+            }
+        }
+        device_cosines = DeviceBuffer<float>(cosines);
+        device_sines = DeviceBuffer<float>(sines);
+    }
+    int half, stride;
+    std::vector<float> cosines, sines;
+    DeviceBuffer<float> device_cosines, device_sines;
 };
 
 // What the definition in turboquant/cuda.hpp says, on one pool in host memory.
@@ -118,8 +140,10 @@ void check(const AppendCase& c) {
     std::vector<std::uint8_t> start(static_cast<std::size_t>(pages) * c.kv_heads * blob);
     for (auto& byte : start) byte = static_cast<std::uint8_t>(engine());
     Oracle oracle(c, start);
-    DeviceBuffer<std::uint8_t> pool(start);
+    DeviceBuffer<std::uint8_t> pool(start), unfused(start);
     DeviceBuffer<std::int32_t> table_device(table);
+    const bool turned = c.rope != cuda::RopeStyle::none;
+    const RopeTables tables(turned ? c.rotary_dim : 2, turned ? c.max_position : 1);
     cuda::PagedCache cache;
     cache.spec = c.page;
     cache.kv_heads = c.kv_heads;
@@ -130,12 +154,14 @@ void check(const AppendCase& c) {
     for (std::size_t n = 0; n < c.steps.size(); ++n) {
         std::vector<std::int64_t> slots;
         std::vector<int> previous;
+        std::vector<std::int64_t> positions;
         std::vector<std::int32_t> first{0};
         for (int b = 0; b < sequences; ++b) {
             for (int i = 0; i < c.steps[n][b]; ++i) {
                 const int position = lengths[b] + i, at = position / kPageTokens;
                 const bool skip = c.skip_every && slots.size() % c.skip_every == static_cast<std::size_t>(c.skip_every) - 1;
                 slots.push_back(skip ? -1 : static_cast<std::int64_t>(table[static_cast<std::size_t>(b) * stride + at]) * kPageTokens + position % kPageTokens);
+                positions.push_back(skip ? -5'000'000'000 : position == 40 ? -1 : 17 * position);
                 previous.push_back(c.with_sequences && at > 0 ? table[static_cast<std::size_t>(b) * stride + at - 1] : -1);
             }
             lengths[b] += c.steps[n][b];
@@ -143,7 +169,7 @@ void check(const AppendCase& c) {
         }
         const std::size_t num = slots.size() * c.kv_heads * d;
         std::vector<std::uint16_t> half[2];
-        DeviceBuffer<std::uint8_t> rows[2];
+        DeviceBuffer<std::uint8_t> rows[2], turned_rows;
         for (int side = 0; side < 2; ++side) {
             half[side].resize(num);
             std::vector<std::uint8_t> bytes(num * (c.number == cuda::Number::fp32 ? 4 : 2));
@@ -160,6 +186,39 @@ void check(const AppendCase& c) {
                 half[side][i] = c.number == cuda::Number::fp16 && std::isnan(x) ? std::uint16_t{0x7fc0} : float_to_half(x);
             }
             rows[side] = DeviceBuffer<std::uint8_t>(bytes);
+            if (side == 1 || !turned) continue;
+            // What an engine's own rotation gives, in the rows' format.
+            for (std::size_t token = 0; token < slots.size(); ++token) {
+                const bool outside = positions[token] < 0 || positions[token] >= c.max_position;
+                for (int h = 0; h < c.kv_heads; ++h) {
+                    std::vector<float> row(d);
+                    const std::size_t at = (token * c.kv_heads + h) * d;
+                    for (int j = 0; j < d; ++j) {
+                        if (c.number == cuda::Number::fp32) {
+                            std::memcpy(&row[j], &bytes[4 * (at + j)], 4);
+                        } else {
+                            std::uint16_t b;
+                            std::memcpy(&b, &bytes[2 * (at + j)], 2);
+                            row[j] = from_bits(c.number, b);
+                        }
+                    }
+                    const std::size_t entry = outside ? 0 : static_cast<std::size_t>(positions[token]) * tables.stride, length = static_cast<std::size_t>(tables.half);
+                    reference::rope(c.rope == cuda::RopeStyle::half_split ? reference::RopePairs::halves : reference::RopePairs::neighbours, {&tables.cosines[entry], length},
+                                    {&tables.sines[entry], length}, row.data());
+                    for (int j = 0; j < d; ++j) {
+                        if (outside && j < c.rotary_dim) row[j] = NAN;
+                        if (c.number == cuda::Number::fp32) {
+                            std::memcpy(&bytes[4 * (at + j)], &row[j], 4);
+                        } else {
+                            const std::uint16_t b = std::isnan(row[j]) ? 0x7fc0 : to_bits(c.number, row[j]);
+                            std::memcpy(&bytes[2 * (at + j)], &b, 2);
+                            row[j] = from_bits(c.number, b);
+                        }
+                        half[side][at + j] = float_to_half(row[j]);
+                    }
+                }
+            }
+            turned_rows = DeviceBuffer<std::uint8_t>(bytes);
         }
         DeviceBuffer<std::int64_t> slots_device(slots);
         DeviceBuffer<std::int32_t> first_device(first), lengths_device(std::vector<std::int32_t>(lengths.begin(), lengths.end()));
@@ -178,8 +237,25 @@ void check(const AppendCase& c) {
             args.block_table = table_device.get();
             args.table_stride = stride;
         }
+        std::vector<std::uint8_t> position_bytes(positions.size() * c.position_bytes);
+        for (std::size_t i = 0; i < positions.size(); ++i) {
+            const std::int32_t narrow = static_cast<std::int32_t>(std::max<std::int64_t>(positions[i], -7));
+            std::memcpy(&position_bytes[i * c.position_bytes], c.position_bytes == 8 ? static_cast<const void*>(&positions[i]) : &narrow, c.position_bytes);
+        }
+        DeviceBuffer<std::uint8_t> positions_device(position_bytes);
+        if (turned) {
+            cache.pages = unfused.get();
+            args.keys = turned_rows.get();
+            expect_ok(cuda::append(cache, args, nullptr));
+            cache.pages = pool.get();
+            args.keys = rows[0].get();
+            args.rope = {c.rope, c.rotary_dim, tables.device_cosines.get(), tables.device_sines.get(), tables.stride, c.max_position, positions_device.get(), c.position_bytes};
+        }
         expect_ok(cuda::append(cache, args, nullptr));
         TQ_CUDA_OK(cudaDeviceSynchronize());
+        if (turned) {
+            ASSERT_EQ(pool.host(), unfused.host()) << "call " << n << ": fused and unfused rotation differ, d " << d;
+        }
         oracle.append(half[0], half[1], slots, previous);
         const std::vector<std::uint8_t> got = pool.host();
         const auto [at, wanted] = std::mismatch(got.begin(), got.end(), oracle.pool().begin());
@@ -226,6 +302,19 @@ TEST(Append, WithoutSequencesCentresOrGains) {
 }
 
 TEST(Append, SkippedSlots) { check({.page = page(128, 4, 4), .steps = {{100, 64, 7}, {100, 1, 60}}, .skip_every = 9}); }
+
+TEST(Append, TurnsKeysAsTheUnfusedPathDoes) {
+    using cuda::Number;
+    using cuda::RopeStyle;
+    for (RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
+        for (Number number : {Number::bf16, Number::fp16, Number::fp32}) {
+            check({.page = page(128, 4, 4), .number = number, .steps = kSteps, .rope = style, .rotary_dim = 128});
+        }
+        check({.page = page(128, 4, 4), .with_sequences = false, .steps = kSteps, .skip_every = 9, .rope = style, .rotary_dim = 64, .position_bytes = 8});
+        check({.page = page(128, 4, 4), .steps = kSteps, .odd_numbers = true, .rope = style, .rotary_dim = 128, .max_position = 1000});
+        for (int d : {64, 80, 96, 112, 192, 256}) check({.page = page(d, 3, 4), .steps = {{130, 5, 20}, {1, 60, 45}, {3, 1, 1}}, .rope = style, .rotary_dim = d == 80 ? 32 : d - 2});
+    }
+}
 
 TEST(Append, ManySequencesOneTokenEach) {
     std::vector<int> first(200), one(200, 1);
