@@ -1,4 +1,7 @@
-// Prefill on the device against double precision: at most 2e-3 relative error per (sequence, head), whatever the shape.
+// Prefill on the device against double precision: at most 2e-3 relative error per (sequence, head) of many rows, whatever the shape. A single row
+// can hang on one outstanding key and then has the whole error of that score, which the rounding of both operands to binary16 makes: rows of
+// ordinary queries stay below kRowLimit, and so do many rows of five times larger ones. tests/cuda/prefill_error_test.cpp computes what
+// that rounding alone gives, and why rounding one operand less would not do.
 #include <algorithm>
 #include <random>
 
@@ -8,7 +11,7 @@
 namespace turboquant::test {
 namespace {
 
-constexpr double kLimit = 2e-3;
+constexpr double kLimit = 2e-3, kRowLimit = 8e-3;
 
 bool built(int head_dim) {
     cuda::PageSpec page;
@@ -77,9 +80,8 @@ TEST(Prefill, ManySequences) {
         lengths.push_back(static_cast<int>(engine() % 300));
         queries.push_back(static_cast<int>(engine() % 40));
     }
-    // A single row that looks at one outstanding key has the whole error of that score, as binary16 operands have it.
-    check({.page = page(128), .kv_heads = 2, .group = 2, .lengths = lengths, .queries = queries}, 8e-3);
-    check({.page = page(128), .kv_heads = 1, .group = 1, .num_queries = 1, .lengths = std::vector<int>(1024, 70)}, 8e-3);
+    check({.page = page(128), .kv_heads = 2, .group = 2, .lengths = lengths, .queries = queries}, kRowLimit);
+    check({.page = page(128), .kv_heads = 1, .group = 1, .num_queries = 1, .lengths = std::vector<int>(1024, 70)}, kRowLimit);
 }
 
 TEST(Prefill, SlidingWindow) {
@@ -103,7 +105,7 @@ TEST(Prefill, NumberFormats) {
 }
 
 TEST(Prefill, LargeAndSmallQueries) {
-    check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 5}, 8e-3);
+    check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 5}, kRowLimit);
     check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 1e-6f});
     check({.page = page(128), .lengths = kLengths, .queries = kQueries, .sharpness = 0});
 }

@@ -300,7 +300,7 @@ double Problem::error(const std::vector<float>& out) const {
                     power += std::pow(static_cast<double>(want[j]), 2);
                 }
                 const double wanted_sum = total == 0 ? -kInfinity : largest + std::log(total), got_sum = sums[token * heads + head];
-                if (!(wanted_sum == got_sum || std::abs(wanted_sum - got_sum) < 2e-3 + (spec.prefill ? 1e-2 * spec.sharpness : 0))) worst[unit] = kInfinity;  // prefill: operands in binary16
+                if (!(wanted_sum == got_sum || std::abs(wanted_sum - got_sum) < 2e-3 + (spec.prefill ? 1e-2 * spec.sharpness : 0))) worst[unit] = kInfinity;  // prefill: as prefill_gpu.cpp says
             }
             const double relative = power == 0 ? (error == 0 ? 0 : kInfinity) : std::sqrt(error / power);
             if (!(relative <= worst[unit])) worst[unit] = std::isnan(relative) ? kInfinity : relative;
