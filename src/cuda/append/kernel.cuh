@@ -119,7 +119,7 @@ __device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int
             gather([&](int t) -> std::uint32_t { return staged[t * D + dim]; });
         } else {
             with_number(p.number, [&](auto number) {
-                gather([&](int t) -> std::uint32_t { return device::half_bits(load_number<decltype(number)::value>(p.sides[0], run + t, head, dim)); });
+                gather([&](int t) -> std::uint32_t { return RawRow<decltype(number)::value>(p.sides[0], run + t, head).half(dim); });
             });
         }
     }
