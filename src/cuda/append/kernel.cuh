@@ -138,9 +138,8 @@ __device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int
     __syncthreads();
     const std::uint64_t counted = (static_cast<std::uint64_t>(finite[1]) << 32 | finite[0]) & (~0ull >> (kPageTokens - length));
     if (dim >= D) return;
-    float sum;  // the tree sum over 64 rows, of which those that do not count are zero
-    device::lane_sums<kPageTokens, 1>(&sum, [&](auto t, float* term) {
-        *term = counted >> t & 1 ? device::half_value(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2)))) : 0.0f;
+    const float sum = device::lane_sum<kPageTokens>([&](auto t) {  // of which rows that do not count are zero
+        return counted >> t & 1 ? device::half_value(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2)))) : 0.0f;
     });
     const int count = __popcll(counted);
     mean[dim] = count == 0 ? 0 : device::half_bits(sum / static_cast<float>(count));
@@ -204,7 +203,7 @@ __device__ __forceinline__ void write_group(std::uint8_t* part, const std::uint8
     constexpr PageSide kLayout{kSide, kHeadDim, kBits};
     const std::uint64_t own = tokens_of_group<kHeadDim, kSide>(group);
     if ((present & own) == 0) return;
-    std::uint32_t codes[8], words[kBits];
+    std::uint32_t codes[8], words[kBits] = {};
     const auto word_at = [&](int w) { return reinterpret_cast<std::uint32_t*>(part + kLayout.word_offset(threadIdx.x & 31, kLayout.group_word(group, w))); };
     const auto code_at = [&](int token, int word) { return *reinterpret_cast<const std::uint32_t*>(row0 + token * kStride + 4 * word); };
     if ((present & own) == own) {
@@ -214,11 +213,15 @@ __device__ __forceinline__ void write_group(std::uint8_t* part, const std::uint8
         for (int w = 0; w < kBits; ++w) *word_at(w) = words[w];
         return;
     }
-    std::uint32_t masks[8], covered[kBits];
-    device::group_codes<D, kSide>(group, [&](int token, int word) { return present >> token & 1 ? code_at(token, word) : 0u; }, codes);
-    device::group_codes<D, kSide>(group, [&](int token, int) { return present >> token & 1 ? 0x01010101u * ((1u << kBits) - 1) : 0u; }, masks);
-    device::pack_group<kBits>(codes, words);
-    device::pack_group<kBits>(masks, covered);
+    std::uint32_t covered[kBits];  // bits of the words that belong to tokens that are present
+#pragma unroll 1
+    for (int pass = 0; pass < 2; ++pass) {  // one code for both: it is run once, and what is fetched costs more than what is done
+#pragma unroll
+        for (int w = 0; w < kBits; ++w) covered[w] = words[w];
+        device::group_codes<D, kSide>(
+            group, [&](int token, int word) { return present >> token & 1 ? (pass == 0 ? 0x01010101u * ((1u << kBits) - 1) : code_at(token, word)) : 0u; }, codes);
+        device::pack_group<kBits>(codes, words);
+    }
 #pragma unroll
     for (int w = 0; w < kBits; ++w) {
         if (covered[w] == ~0u) {
@@ -276,17 +279,17 @@ __device__ __forceinline__ const std::uint16_t* find_reference(const AppendParam
 template <int kHeadDim, int kLanes>
 __device__ __forceinline__ void code_row(const AppendParams& p, const PageLayout& layout, const device::LevelTable* levels, bool value, bool wanted, std::int64_t slot, int head, float* x,
                                          std::uint8_t* row) {
-    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = (kHeadDim + kLanes - 1) / kLanes;
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kEncodes = device::kEncodeNumbers<kHeadDim, kLanes>;
     const AppendSide& side = p.sides[value];
     const int lane = threadIdx.x % kLanes;
-    std::uint8_t own[kNum];
     std::uint16_t scale = 0;
     with_bits(side.book.bits, [&](auto bits) {
-        scale = device::encode_vector<kHeadDim, decltype(bits)::value, kLanes>(side.book, levels[value], x, p.norm, side.rotation.sign, side.rotation.paley, own);
+        scale = device::encode_vector<kHeadDim, decltype(bits)::value, kLanes>(side.book, levels[value], x, p.norm, side.rotation.sign, side.rotation.paley, [&](int k, int code) {
+            const int dim = lane + kLanes * k;
+            if (wanted && (D == kLanes * kEncodes || dim < D)) row[dim] = static_cast<std::uint8_t>(D == kHeadDim || dim < kHeadDim ? code : 0);
+        });
     });
     if (!wanted) return;
-#pragma unroll
-    for (int k = 0; k < D / kLanes; ++k) row[lane + kLanes * k] = k < kNum ? own[k < kNum ? k : 0] : 0;
     if (lane == 0) {
         std::uint8_t* part = blob_of(p, slot / kPageTokens, head) + (value ? layout.offset(Side::value) : 0);
         reinterpret_cast<std::uint16_t*>(part + layout.of(value ? Side::value : Side::key).scales_offset())[PageSide::scale_index(static_cast<int>(slot % kPageTokens))] = scale;
@@ -323,12 +326,12 @@ __device__ __forceinline__ void code_by_warp(const AppendParams& p, const PageLa
 // Codes the vectors of neighbouring tokens i, i + 1, ... of one side, kGroupLanes lanes each: the least work for many.
 template <int kHeadDim>
 __device__ __forceinline__ void code_by_groups(const AppendParams& p, const PageLayout& layout, const AppendShared<kHeadDim>& shared, int first, int i, int num, bool value, int head, std::uint8_t* row0) {
-    constexpr int kLanes = kGroupLanes<kHeadDim>, kNum = (kHeadDim + kLanes - 1) / kLanes;
+    constexpr int kLanes = kGroupLanes<kHeadDim>;
     const int lane = threadIdx.x % kLanes, own = i + (threadIdx.x & 31) / kLanes;
     const bool wanted = own < num && shared.tokens[min(own, num - 1)].slot >= 0;
     const AppendToken& token = shared.tokens[wanted ? own : i];
     const std::int64_t slot = wanted ? token.slot : 0;
-    float x[kNum];
+    float x[device::kEncodeNumbers<kHeadDim, kLanes>];
     load_row<kHeadDim, kLanes>(p, value, wanted, first + own, head, x);
     if (!value) {
         const std::uint16_t* from = wanted ? find_reference(p, layout.keys(), shared, token, head) : nullptr;
@@ -350,7 +353,7 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
     }
     // Few tokens: a warp codes one vector at a time; the first one's numbers are on their way before it is known where they go.
     const bool by_warp = p.tile < kFewTokens;
-    float x[D / 32] = {};
+    float x[device::kEncodeNumbers<kHeadDim, 32>] = {};
     if (by_warp && warp < 2 * num) load_row<kHeadDim, 32>(p, warp % 2, true, first + warp / 2, head, x);
     for (int i = thread; i < kWindow; i += kAppendThreads) {
         const int at = first - kBefore + i;

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "cuda/append/params.hpp"
+#include "cuda/device/encode.cuh"
 #include "cuda/device/rope.cuh"
 
 namespace turboquant::cuda {
@@ -65,13 +66,13 @@ __device__ __forceinline__ std::uint16_t load_key(const AppendParams& p, std::in
     return p.rope.half != 0 ? TurnedRow<kNumber>(p, token, head).half(dim) : RawRow<kNumber>(p.sides[0], token, head).half(dim);
 }
 
-// The strided numbers of a row, as encode_vector() wants them; zeros where `wanted` is false.
+// The strided numbers of a row, as many as encode_vector() wants; zeros where `wanted` is false.
 template <int kHeadDim, int kLanes>
 __device__ __forceinline__ void load_row(const AppendParams& p, bool value, bool wanted, std::int64_t token, int head, float* x) {
     constexpr int kNum = (kHeadDim + kLanes - 1) / kLanes;
     const int lane = threadIdx.x % kLanes;
 #pragma unroll
-    for (int k = 0; k < kNum; ++k) x[k] = 0;
+    for (int k = 0; k < device::kEncodeNumbers<kHeadDim, kLanes>; ++k) x[k] = 0;
     if (!wanted) return;
     const auto gather = [&](const auto& row) {
         std::uint16_t half[kNum];  // all loads before the first use

@@ -10,6 +10,7 @@
 
 #define TQ_DEV inline
 #define TQ_UNROLL
+#define TQ_ROLLED
 
 namespace turboquant::device {
 

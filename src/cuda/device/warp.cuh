@@ -11,6 +11,7 @@
 
 #define TQ_DEV __device__ __forceinline__
 #define TQ_UNROLL _Pragma("unroll")
+#define TQ_ROLLED _Pragma("unroll 1")
 
 namespace turboquant::device {
 
