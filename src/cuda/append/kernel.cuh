@@ -5,7 +5,7 @@
 #include "core/page.hpp"
 #include "cuda/append/policy.hpp"
 #include "cuda/append/rows.cuh"
-#include "cuda/device/bulk_copy.cuh"
+#include "cuda/device/dependent_launch.cuh"
 #include "cuda/device/encode.cuh"
 #include "cuda/device/pack.cuh"
 
@@ -340,11 +340,18 @@ __device__ __forceinline__ void code_by_groups(const AppendParams& p, const Page
     code_row<kHeadDim, kLanes>(p, layout, shared.levels, value, wanted, slot, head, x, row0 + own * kCodeStride<kHeadDim>);
 }
 
+// [2][tile][kStride] codes; before, the rows of a run that are turned.
+#ifdef __CUDACC__
+extern __shared__ __align__(16) std::uint8_t append_codes[];
+#else
+extern std::uint8_t append_codes[];  // tests/cuda/append_test.cpp plays the kernel
+#endif
+
 template <int kHeadDim>
 __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_constant__ AppendParams p, const __grid_constant__ PageLayout layout) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded, kStride = kCodeStride<kHeadDim>;
     __shared__ AppendShared<kHeadDim> shared;
-    extern __shared__ __align__(16) std::uint8_t codes[];  // [2][tile][kStride]; before, the rows of a run that are turned
+    std::uint8_t* codes = append_codes;
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     const int head = blockIdx.x % p.kv_heads, first = blockIdx.x / p.kv_heads * p.tile, num = min(p.tile, p.tokens - first);
     if (p.early) {

@@ -1,11 +1,6 @@
 // append(): judge the arguments, fill the params, launch.
-#include <algorithm>
-
-#include "core/page.hpp"
-#include "cuda/append/book.hpp"
+#include "cuda/append/fill.hpp"
 #include "cuda/append/instance.hpp"
-#include "cuda/append/policy.hpp"
-#include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
 
 namespace turboquant::cuda {
@@ -30,41 +25,9 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
     if (args.tokens == 0) return {};
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    const PageSpec& spec = cache.spec;
-
-    AppendParams p{};
-    p.sides[0] = {args.keys, args.key_token_stride, args.key_head_stride, encode_book(spec.key_bits, Side::key, spec.gain_search),
-              rotation_bits(spec.head_dim, spec.seed, Side::key, false)};
-    p.sides[1] = {args.values, args.value_token_stride, args.value_head_stride, encode_book(spec.value_bits, Side::value, spec.gain_search),
-                rotation_bits(spec.head_dim, spec.seed, Side::value, false)};
-    if (const Rope& rope = args.rope; rope.style != RopeStyle::none) {
-        p.rope = {rope.cosines, rope.sines, rope.positions, rope.position_stride, rope.rotary_dim / 2, static_cast<std::int32_t>(rope.max_position),
-                  rope.style == RopeStyle::interleaved, rope.position_bytes == 8};
-    }
-    p.pool = static_cast<std::uint8_t*>(cache.pages);
-    p.slots = args.slots;
-    p.query_start = args.batch > 0 ? args.query_start : nullptr;
-    p.lengths = args.lengths;
-    p.block_table = args.block_table;
-    p.page_units = static_cast<std::uint32_t>(cache.page_stride / 128);
-    p.head_units = static_cast<std::uint32_t>(cache.head_stride / 128);
-    p.tokens = args.tokens;
-    p.kv_heads = cache.kv_heads;
-    p.batch = args.batch;
-    p.table_stride = args.table_stride;
-    p.tile = append_tile(args.tokens, cache.kv_heads, processors.value());
-    p.norm = rotation_norm(spec.head_dim);
-    p.number = args.number;
-    p.centred = spec.centred_keys;
-    p.early = args.start != Start::after;
-    PageLayout layout = page_layout(spec);
-
-    void* arguments[] = {&p, &layout};
-    const int grid = (args.tokens + p.tile - 1) / p.tile * cache.kv_heads;
-    const std::size_t padded_dim = static_cast<std::size_t>(layout.keys().padded_dim());
-    const std::size_t codes = 2 * static_cast<std::size_t>(p.tile) * (padded_dim + 4), turned = p.rope.half != 0 ? 2 * kPageTokens * padded_dim : 0;
-    const std::size_t shared = std::max(codes, turned);
-    return launch(kernel_for(spec.head_dim), grid, kAppendThreads, shared, args.start != Start::after, arguments, stream);
+    AppendLaunch launched = append_launch(cache, args, processors.value());
+    void* arguments[] = {&launched.params, &launched.layout};
+    return launch(kernel_for(cache.spec.head_dim), launched.grid, kAppendThreads, launched.shared_bytes, args.start != Start::after, arguments, stream);
 }
 
 }  // namespace turboquant::cuda

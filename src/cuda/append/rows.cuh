@@ -28,7 +28,7 @@ struct RawRow {
     __device__ __forceinline__ float at(int dim) const {
         if constexpr (kNumber == Number::fp32) return reinterpret_cast<const float*>(numbers)[dim];
         const std::uint16_t bits = reinterpret_cast<const std::uint16_t*>(numbers)[dim];
-        return kNumber == Number::bf16 ? __uint_as_float(static_cast<std::uint32_t>(bits) << 16) : device::half_value(bits);
+        return kNumber == Number::bf16 ? device::as_float(static_cast<std::uint32_t>(bits) << 16) : device::half_value(bits);
     }
     __device__ __forceinline__ std::uint16_t half(int dim) const { return device::half_bits(at(dim)); }
 };

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cuda/device/dependent_launch.cuh"
 #include "cuda/device/warp.cuh"
 
 namespace turboquant::device {
@@ -27,18 +28,6 @@ TQ_DEV void bulk_copy(std::uint32_t to, const void* from, std::uint32_t bytes, s
                  "r"(bytes), "r"(barrier), "l"(policy)
                  : "memory");
 }
-
-TQ_DEV void prefetch_l2(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
-
-// Programmatic dependent launch: lets the next kernel of the stream start, and waits for the one before to be complete. Before compute
-// capability 9.0 there is none (launch.cpp does not ask for it), and nothing to do.
-#if __CUDA_ARCH__ >= 900
-TQ_DEV void launch_dependents() { asm volatile("griddepcontrol.launch_dependents;"); }
-TQ_DEV void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-#else
-TQ_DEV void launch_dependents() {}
-TQ_DEV void wait_for_predecessor() {}
-#endif
 
 TQ_DEV unsigned add_acquire_release(unsigned* counter) {
     unsigned before;

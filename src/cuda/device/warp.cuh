@@ -53,6 +53,8 @@ TQ_DEV float from_lane(float v, int lane) { return __shfl_sync(~0u, v, lane); }
 TQ_DEV bool any_lane(bool p) { return __any_sync(~0u, p); }
 TQ_DEV int sum_lanes(int v) { return __reduce_add_sync(~0u, v); }
 
+TQ_DEV void prefetch_l2(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
+
 // Approximations: for attention, never for encoding.
 TQ_DEV float exp2_fast(float x) { float y; asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }
 TQ_DEV float log2_fast(float x) { float y; asm("lg2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }
