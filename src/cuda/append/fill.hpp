@@ -46,8 +46,8 @@ inline AppendLaunch append_launch(const PagedCache& cache, const AppendArgs& arg
     p.early = args.start != Start::after;
     const PageLayout layout = page_layout(spec);
     const std::size_t padded_dim = static_cast<std::size_t>(layout.keys().padded_dim());
-    const std::size_t codes = 2 * static_cast<std::size_t>(p.tile) * (padded_dim + 4), turned = p.rope.half != 0 ? 2 * kPageTokens * padded_dim : 0;
-    return {p, layout, (args.tokens + p.tile - 1) / p.tile * cache.kv_heads, std::max(codes, turned)};
+    const std::size_t codes = 2 * static_cast<std::size_t>(p.tile) * (padded_dim + 4), run = 2 * kPageTokens * padded_dim;
+    return {p, layout, (args.tokens + p.tile - 1) / p.tile * cache.kv_heads, std::max(codes, run)};
 }
 
 }  // namespace turboquant::cuda

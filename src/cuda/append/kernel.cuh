@@ -92,57 +92,64 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     return token;
 }
 
-// A long run's mean, by all threads of the CTA; a barrier is part of it. finite: [2] words in shared memory, all ones. staged: shared memory for
-// the rows where they are turned first.
+// A long run's mean, by all threads of the CTA, with barriers. counted: [2] words in shared memory, zero before. staged: shared memory for the
+// run's rows. It is done once per CTA, so its loops stay loops: fetching instructions takes longer than they do.
 template <int kHeadDim>
-__device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* finite, std::uint16_t* mean, std::uint16_t* staged) {
-    constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+__device__ __forceinline__ void mean_of_long_run(const AppendParams& p, std::int32_t run, int length, int head, std::uint32_t* counted, std::uint16_t* mean, std::uint16_t* staged) {
+    constexpr int D = device::RotationShape<kHeadDim>::kPadded, kNum = D / 32, kRowsAtOnce = 4;
     static_assert(D <= kAppendThreads);
-    const int dim = threadIdx.x;
-    std::uint32_t half[kPageTokens / 2] = {};  // of two neighbouring rows each
-    if (p.rope.half != 0) {
-        __syncthreads();  // the run before is read
-        with_number(p.number, [&](auto number) {
-#pragma unroll 4
-            for (int i = threadIdx.x; i < length * kHeadDim; i += kAppendThreads) {
-                staged[i / kHeadDim * D + i % kHeadDim] = load_key<decltype(number)::value>(p, run + i / kHeadDim, head, i % kHeadDim);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, dim = threadIdx.x;
+    __syncthreads();  // the run before is read
+    const auto stage = [&](auto&& half_at) {
+#pragma unroll 1
+        for (int first = warp; first < length; first += kRowsAtOnce * kAppendWarps) {
+            std::uint16_t half[kRowsAtOnce][kNum];  // all loads before the first store
+#pragma unroll
+            for (int i = 0; i < kRowsAtOnce; ++i) {
+                const int t = first + kAppendWarps * i;
+#pragma unroll
+                for (int k = 0; k < kNum; ++k) {
+                    half[i][k] = t < length && (32 * (k + 1) <= kHeadDim || lane + 32 * k < kHeadDim) ? half_at(run + t, lane + 32 * k) : std::uint16_t{0};
+                }
             }
-        });
-        __syncthreads();
-    }
-    if (dim < kHeadDim) {
-        const auto gather = [&](auto&& load) {
 #pragma unroll
-            for (int t = 0; t < kPageTokens; t += 2) half[t / 2] = (t < length ? load(t) : 0u) | (t + 1 < length ? load(t + 1) : 0u) << 16;
-        };
-        if (p.rope.half != 0) {
-            gather([&](int t) -> std::uint32_t { return staged[t * D + dim]; });
-        } else {
-            with_number(p.number, [&](auto number) {
-                gather([&](int t) -> std::uint32_t { return RawRow<decltype(number)::value>(p.sides[0], run + t, head).half(dim); });
-            });
-        }
-    }
-    if (dim < D) {
-        std::uint32_t mine[2] = {~0u, ~0u};
+            for (int i = 0; i < kRowsAtOnce; ++i) {
+                const int t = first + kAppendWarps * i;
+                bool finite = t < length;
 #pragma unroll
-        for (int t = 0; t < kPageTokens; ++t) {
-            if (!is_finite(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2))))) mine[t / 32] &= ~(1u << (t % 32));
+                for (int k = 0; k < kNum; ++k) {
+                    finite = finite && is_finite(half[i][k]);
+                    if (t < length) staged[t * D + lane + 32 * k] = half[i][k];
+                }
+                if (__all_sync(~0u, finite) && lane == 0) atomicOr(counted + t / 32, 1u << (t % 32));
+            }
         }
-#pragma unroll
-        for (int w = 0; w < 2; ++w) {
-            const std::uint32_t all = __reduce_and_sync(~0u, mine[w]);
-            if ((dim & 31) == 0) atomicAnd(finite + w, all);
-        }
-    }
-    __syncthreads();
-    const std::uint64_t counted = (static_cast<std::uint64_t>(finite[1]) << 32 | finite[0]) & (~0ull >> (kPageTokens - length));
-    if (dim >= D) return;
-    const float sum = device::lane_sum<kPageTokens>([&](auto t) {  // of which rows that do not count are zero
-        return counted >> t & 1 ? device::half_value(static_cast<std::uint16_t>(half[t / 2] >> (16 * (t % 2)))) : 0.0f;
+    };
+    with_number(p.number, [&](auto number) {
+        constexpr Number kNumber = decltype(number)::value;
+        if (p.rope.half != 0) stage([&](std::int32_t token, int at) { return TurnedRow<kNumber>(p, token, head).half(at); });
+        else stage([&](std::int32_t token, int at) { return RawRow<kNumber>(p.sides[0], token, head).half(at); });
     });
-    const int count = __popcll(counted);
-    mean[dim] = count == 0 ? 0 : device::half_bits(sum / static_cast<float>(count));
+    __syncthreads();
+    if (dim >= D) return;
+    // The tree sum over 64 rows, of which those that do not count are zero: eight rows a turn, turns in the order in which the tree takes them.
+    const std::uint64_t rows = static_cast<std::uint64_t>(counted[1]) << 32 | counted[0];
+    float pair = 0, quarter = 0, half = 0;
+#pragma unroll 1
+    for (int turn = 0; turn < 8; ++turn) {
+        const int first = turn >> 2 | (turn & 2) | (turn & 1) << 2;  // 0, 4, 2, 6, 1, 5, 3, 7
+        const float sum = device::lane_sum<8>([&](auto n) {
+            const int t = first + 8 * n;
+            return rows >> t & 1 ? device::half_value(staged[t * D + dim]) : 0.0f;
+        });
+        pair = turn & 1 ? pair + sum : sum;
+        if ((turn & 1) == 0) continue;
+        quarter = turn & 2 ? quarter + pair : pair;
+        if ((turn & 2) == 0) continue;
+        half = turn & 4 ? half + quarter : quarter;
+    }
+    const int count = __popcll(rows);
+    mean[dim] = count == 0 ? 0 : device::half_bits(half / static_cast<float>(count));
 }
 
 // A short run's mean, by a warp.
@@ -187,6 +194,19 @@ __device__ __forceinline__ void mean_of_short_run(const AppendParams& p, std::in
 template <int kHeadDim>
 constexpr int kCodeStride = device::RotationShape<kHeadDim>::kPadded + 4;
 
+// The groups that hold codes of a page's tokens [place, place + length), one after another.
+template <int kHeadDim>
+struct Groups {
+    static constexpr int D = device::RotationShape<kHeadDim>::kPadded;
+    int first, last;
+
+    __device__ Groups(bool value, int place, int length) {
+        const int end = place + length - 1;
+        first = value ? place / 32 * (D / 32) : place / 8 * (D / 4) / 32;
+        last = value ? end / 32 * (D / 32) + D / 32 - 1 : (end / 8 * (D / 4) + D / 4 - 1) / 32;
+    }
+};
+
 // Which tokens of a page have codes in a group, of any lane.
 template <int kHeadDim, Side kSide>
 __device__ __forceinline__ std::uint64_t tokens_of_group(int group) {
@@ -202,7 +222,6 @@ __device__ __forceinline__ void write_group(std::uint8_t* part, const std::uint8
     constexpr int D = device::RotationShape<kHeadDim>::kPadded, kStride = kCodeStride<kHeadDim>;
     constexpr PageSide kLayout{kSide, kHeadDim, kBits};
     const std::uint64_t own = tokens_of_group<kHeadDim, kSide>(group);
-    if ((present & own) == 0) return;
     std::uint32_t codes[8], words[kBits] = {};
     const auto word_at = [&](int w) { return reinterpret_cast<std::uint32_t*>(part + kLayout.word_offset(threadIdx.x & 31, kLayout.group_word(group, w))); };
     const auto code_at = [&](int token, int word) { return *reinterpret_cast<const std::uint32_t*>(row0 + token * kStride + 4 * word); };
@@ -242,6 +261,27 @@ __device__ __forceinline__ void with_bits(int bits, Work&& work) {
     else work(std::integral_constant<int, 8>());
 }
 
+__device__ __forceinline__ std::uint8_t* blob_of(const AppendParams& p, std::int64_t page, int head) {
+    return p.pool + 128ull * (static_cast<std::uint64_t>(page) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
+}
+
+// Writes every num_warps-th group of neighbouring tokens of one page, from slot on. row: codes of the first. A warp.
+template <int kHeadDim>
+__device__ __forceinline__ void write_run(const AppendParams& p, const PageLayout& layout, bool value, std::int64_t slot, int length, int head, const std::uint8_t* row, int warp, int num_warps) {
+    const int place = static_cast<int>(slot % kPageTokens);
+    const std::uint64_t present = (~0ull >> (kPageTokens - length)) << place;
+    std::uint8_t* part = blob_of(p, slot / kPageTokens, head) + (value ? layout.offset(Side::value) : 0);
+    const std::uint8_t* row0 = row - place * kCodeStride<kHeadDim>;
+    const Groups<kHeadDim> groups(value, place, length);
+#pragma unroll 1
+    for (int group = groups.first + warp; group <= groups.last; group += num_warps) {
+        with_bits(p.sides[value].book.bits, [&](auto bits) {
+            if (value) write_group<kHeadDim, decltype(bits)::value, Side::value>(part, row0, present, group);
+            else write_group<kHeadDim, decltype(bits)::value, Side::key>(part, row0, present, group);
+        });
+    }
+}
+
 // Lanes that share a vector where there are many: as few as leave them at most sixteen numbers each.
 template <int kHeadDim>
 constexpr int kGroupLanes = kHeadDim > 128 ? 16 : 8;
@@ -260,10 +300,6 @@ struct AppendShared {
     int num_means, num_runs;
     std::uint8_t run_from[kMaxTile + 1];
 };
-
-__device__ __forceinline__ std::uint8_t* blob_of(const AppendParams& p, std::int64_t page, int head) {
-    return p.pool + 128ull * (static_cast<std::uint64_t>(page) * p.page_units + static_cast<std::uint64_t>(head) * p.head_units);
-}
 
 // The reference of a token's key that is stored or a long run's mean; null: it is zero.
 template <int kHeadDim>
@@ -340,7 +376,7 @@ __device__ __forceinline__ void code_by_groups(const AppendParams& p, const Page
     code_row<kHeadDim, kLanes>(p, layout, shared.levels, value, wanted, slot, head, x, row0 + own * kCodeStride<kHeadDim>);
 }
 
-// [2][tile][kStride] codes; before, the rows of a run that are turned.
+// [2][tile][kStride] codes; before, the rows of a run.
 #ifdef __CUDACC__
 extern __shared__ __align__(16) std::uint8_t append_codes[];
 #else
@@ -378,7 +414,7 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
             if (lane < 8) device::fill_level_row<kBits>(shared.levels[1], warp, lane);
         }
     });
-    if (thread < 2 * kMeans) shared.mean_rows[thread / 2][thread % 2] = ~0u;
+    if (thread < 2 * kMeans) shared.mean_rows[thread / 2][thread % 2] = 0;
     if (thread < kWindow / 32 + 2) shared.links.words[thread] = 0;
     __syncthreads();
     const std::int64_t* slots = shared.slots;
@@ -453,24 +489,21 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
             if (shared.tokens[n].slot < 0) continue;
             if (!by_warp || job != warp) load_row<kHeadDim, 32>(p, value, true, first + n, head, x);
             code_by_warp<kHeadDim>(p, layout, shared, shared.tokens[n], value, head, x, row0 + n * kStride);
+            if (!by_warp) continue;
+            __syncwarp();
+            write_run<kHeadDim>(p, layout, value, shared.tokens[n].slot, 1, head, row0 + n * kStride, 0, 1);
         }
     }
+    if (by_warp) return;
     __syncthreads();
-
-    constexpr int kGroups = D / 16;  // of a side of a page
-    for (int job = warp; job < 2 * kGroups * shared.num_runs; job += kAppendWarps) {
-        const int run = job / (2 * kGroups), group = job % kGroups, from = shared.run_from[run], length = shared.run_from[run + 1] - from;
-        const bool value = job / kGroups % 2;
+    for (int run = 0; run < shared.num_runs; ++run) {
+        const int from = shared.run_from[run], length = shared.run_from[run + 1] - from;
         const std::int64_t slot = shared.tokens[from].slot;
         if (slot < 0) continue;
-        const int place = static_cast<int>(slot % kPageTokens);
-        const std::uint64_t present = (~0ull >> (kPageTokens - length)) << place;
-        std::uint8_t* blob = blob_of(p, slot / kPageTokens, head);
-        const std::uint8_t* row0 = codes + ((value ? p.tile : 0) + from - place) * kStride;
-        with_bits(value ? layout.value_bits : layout.key_bits, [&](auto bits) {
-            if (value) write_group<kHeadDim, decltype(bits)::value, Side::value>(blob + layout.offset(Side::value), row0, present, group);
-            else write_group<kHeadDim, decltype(bits)::value, Side::key>(blob, row0, present, group);
-        });
+#pragma unroll 1
+        for (int value = 0; value < 2; ++value) {  // which warp begins goes round, for runs that have few groups
+            write_run<kHeadDim>(p, layout, value, slot, length, head, codes + (value * p.tile + from) * kStride, (warp + run) % kAppendWarps, kAppendWarps);
+        }
     }
 }
 
