@@ -1,5 +1,6 @@
 // The C interface of the CUDA verbs: structs are completed, translated field by field, and messages copied. Nothing is decided here.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <string>
 
@@ -91,6 +92,9 @@ Status translate(const tq_attend_args* given, cuda::AttendArgs* args) {
     args->workspace_bytes = c.workspace_bytes;
     return {};
 }
+
+// What older headers have as padding, with whatever bytes, must not be read as a field.
+static_assert(offsetof(tq_append_args, padding) == offsetof(tq_append_args, start) + 4 && offsetof(tq_append_args, rope_style) % 8 == 0);
 
 Status translate(const tq_append_args* given, cuda::AppendArgs* args) {
     tq_append_args c;
