@@ -155,8 +155,9 @@ __device__ inline std::uint32_t choose_grid(std::uint32_t items, std::uint32_t u
     return *even ? candidate : all;
 }
 
-// All threads of the CTA together; a barrier is part of it. sequences: [batch + 1] in shared memory; scratch: [4 warps] there.
-template <int kRows, int kThreads>
+// All threads of the CTA together; a barrier is part of it. sequences: [batch + 1] in shared memory; scratch: [4 warps] there. kParts: ranges of
+// a CTA.
+template <int kRows, int kThreads, int kParts = kThreads / 32>
 __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint32_t* scratch) {
     constexpr int kWarps = kThreads / 32;
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
@@ -192,16 +193,16 @@ __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint3
     }
     if (thread == 0) sequences[p.batch] = {items, units, 0, 0};
     __syncthreads();
-    Plan plan{sequences, items, 0, 0, 0, 0, 0, 0, p.batch, kWarps};
+    Plan plan{sequences, items, 0, 0, 0, 0, 0, 0, p.batch, kParts};
     if (items == 0) return plan;
     bool even;
     plan.grid = choose_grid(items, units, fewest == most, &even);
     plan.unit_cost = fewest == most ? 0 : 1;
     plan.cost = items + plan.unit_cost * units;
-    const std::uint32_t parts = plan.grid * kWarps;
+    const std::uint32_t parts = plan.grid * kParts;
     plan.quotient = plan.cost / parts;
     plan.remainder = plan.cost - plan.quotient * parts;
-    plan.tolerance = even ? 0 : plan.quotient * kWarps / 64;
+    plan.tolerance = even ? 0 : plan.quotient * kParts / 64;
     return plan;
 }
 
