@@ -38,7 +38,6 @@ template <int kRows>
 struct RowState {
     float unit[kRows], back[kRows];
     int position[kRows];
-    int unused[kRows];
     float bias[16][kRows];              // q . reference in log2 units, of 16 pages in turn
     float other[kTeamWarps][kRows];     // what warps tell each other seldom
 };
