@@ -6,6 +6,7 @@
 #include "cuda/append/policy.hpp"
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/overlay/overlay.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -51,13 +52,16 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
     p.norm = rotation_norm(spec.head_dim);
     p.number = args.number;
     p.centred = spec.centred_keys;
-    p.early = args.start != Start::after;
+    p.early = args.start != Start::after || has_overlay(cache);
+    if (has_overlay(cache)) {
+        if (Status s = record_exact(cache, args, p, stream); !s.ok()) return s;
+    }
     PageLayout layout = page_layout(spec);
 
     void* arguments[] = {&p, &layout};
     const int grid = (args.tokens + p.tile - 1) / p.tile * cache.kv_heads;
     const std::size_t shared = 2 * static_cast<std::size_t>(p.tile) * (layout.keys().padded_dim() + 4);
-    return launch(kernel_for(spec.head_dim), grid, kAppendThreads, shared, args.start != Start::after, arguments, stream);
+    return launch(kernel_for(spec.head_dim), grid, kAppendThreads, shared, p.early, arguments, stream);
 }
 
 }  // namespace turboquant::cuda

@@ -8,6 +8,7 @@
 #include "cuda/attend/policy.hpp"
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/overlay/overlay.hpp"
 
 namespace turboquant::cuda {
 
@@ -145,7 +146,10 @@ Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args
     p.scratch = p.partials + 2 * static_cast<std::size_t>(grid) * instance.partial;
 
     void* arguments[] = {&p};
-    return launch(p.cap != 0 && instance.capped ? instance.capped : instance.kernel, grid, instance.warps * 32, instance.shared_bytes(args.batch), args.start != Start::after, arguments, stream);
+    const void* kernel = p.cap != 0 && instance.capped ? instance.capped : instance.kernel;
+    const Joining joining = has_overlay(cache) ? divert(cache, args, false, p) : Joining{};
+    if (Status s = launch(kernel, grid, instance.warps * 32, instance.shared_bytes(args.batch), args.start != Start::after, arguments, stream); !s.ok() || !has_overlay(cache)) return s;
+    return join_exact(cache, args, joining, stream);
 }
 
 }  // namespace turboquant::cuda
