@@ -324,7 +324,7 @@ private:
     // So many overlays, one after another, in which each sequence's first page and last two pages have slots. Returns the bytes of one.
     std::size_t fill_overlay(const cuda::PagedCache& cache, const std::vector<std::int32_t>& table, const std::vector<int>& lengths, int stride, int num) {
         const auto needed = cuda::overlay_memory(cache.spec, cache.kv_heads, cache.overlay.num_pages, cache.overlay.num_slots);
-        must(needed.status());
+        if (!needed.ok()) must(needed.status());
         const std::size_t bytes = (needed.value().bytes + 255) / 256 * 256;
         if (bytes * num > kOverlayBytes) must(unsupported("the overlays do not fit in the memory that this program sets aside for them"));
         const cuda::OverlayLayout layout{cache.overlay.num_pages, cache.overlay.num_slots};

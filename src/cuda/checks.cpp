@@ -69,6 +69,7 @@ static Status check_overlay(const PagedCache& cache) {
 }
 
 std::size_t overlay_scratch(const PageSpec& spec, int query_heads, std::int64_t tokens) {
+    if (query_heads <= 0 || tokens <= 0) return 0;
     return static_cast<std::size_t>(tokens) * static_cast<std::size_t>(query_heads) * (static_cast<std::size_t>(spec.head_dim) + 1) * 4;
 }
 

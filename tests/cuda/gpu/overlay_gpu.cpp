@@ -51,7 +51,10 @@ public:
         std::vector<std::uint8_t> bytes(blob * setup.kv_heads * setup.pages, 0xff);  // NaN all over
         pool_ = DeviceBuffer<std::uint8_t>(bytes);
         const auto memory = cuda::overlay_memory(setup.page, setup.kv_heads, setup.pages, setup.slots);
-        expect_ok(memory.status());
+        if (!memory.ok()) {
+            ADD_FAILURE() << memory.status().message();
+            return;
+        }
         overlay_ = DeviceBuffer<std::uint8_t>(memory.value().bytes);
         overlay_.fill(0xff);
         TQ_CUDA_OK(cudaMemset(overlay_.get(), 0, memory.value().zeroed));
