@@ -21,7 +21,7 @@ struct Part {
 
 struct Setup {
     cuda::PageSpec page{};
-    int kv_heads = 2, group = 4, pages = 64, slots = 12;
+    int kv_heads = 2, group = 4, pages = 80, slots = 12;
     cuda::Start start = cuda::Start::after;
     unsigned seed = 1;
 };
@@ -86,7 +86,7 @@ public:
         set_tables(parts);
         std::vector<std::int64_t> places;
         for (const Part& part : parts) {
-            for (int i = part.length - part.count; i < part.length; ++i) places.push_back(part.table[i / kPageTokens] * static_cast<std::int64_t>(kPageTokens) + i % kPageTokens);
+            for (int i = part.length - part.count; i < part.length; ++i) places.push_back(part.table.at(i / kPageTokens) * static_cast<std::int64_t>(kPageTokens) + i % kPageTokens);
         }
         places_ = places;
         const int d = setup.page.head_dim;

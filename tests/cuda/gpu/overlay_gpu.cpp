@@ -148,7 +148,7 @@ TEST(Overlay, Prefill) {
         page.head_dim = d;
         if (!cuda::prefill_workspace(page).ok()) continue;
         for (int slots : {15, 4}) {
-            Engine engine({.page = page, .group = 2, .pages = 80, .slots = slots});
+            Engine engine({.page = page, .group = 2, .slots = slots});
             const auto tables = random_tables(5, 16, 12);
             std::vector<Part> parts{{tables[0], 300, 300}, {tables[1], 64, 64}, {tables[2], 1, 1}, {tables[3], 130, 130}, {tables[4], 0, 0}};
             engine.append(parts);
