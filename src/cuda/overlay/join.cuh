@@ -7,6 +7,7 @@
 #include "cuda/overlay/params.hpp"
 #include "cuda/prefill/plan.cuh"
 #include "cuda/prefill/policy.hpp"
+#include "cuda/target.hpp"
 
 namespace turboquant::cuda {
 
@@ -17,7 +18,7 @@ struct JoinShape {
     static constexpr int kRow = kHeadDim + 4;                                   // floats of a row of a warp's result: sums, m, l
     static constexpr std::size_t kQueryBytes = static_cast<std::size_t>(kRows) * kQueryStride * 2;
     static constexpr std::size_t kShared = kQueryBytes + static_cast<std::size_t>(kWarps) * kExactRows * kRow * 4;
-    static_assert(kQueryBytes % 16 == 0 && kShared <= kSharedLimit);
+    static_assert(kQueryBytes % 16 == 0 && kShared + 1024 <= shared_limit(Target::sm86), "all devices run it");
 };
 
 // A CTA's rows: those of one sequence and KV head, counted over all its queries. Rows beyond the last are idle, those before a sequence's
