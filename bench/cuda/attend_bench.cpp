@@ -5,7 +5,7 @@
 //
 // --only: measures what has this in its name, as in "attend k4v4 uniform G4 d128".
 // --target: attention with the kernels for other devices, and nothing else (the build must have them: TQ_CUDA_FORCED_TARGETS).
-// --overlay: only what an exact overlay costs.
+// --overlay: attention and append with and without an exact overlay, and nothing else.
 // FILE of --baseline: what bench/cuda/baseline.py prints, lines "batch context group microseconds".
 #include <cuda_runtime_api.h>
 
@@ -247,7 +247,7 @@ public:
     }
 
     void append(const cuda::PageSpec& s, int tokens, int sequences, bool overlay = false) {
-        if (!wanted("append", s, sequences == 1 ? "chunk" : "single tokens", 1)) return;
+        if (!wanted("append", s, std::string(sequences == 1 ? "chunk" : "single tokens") + (overlay ? ", overlay" : ""), 1)) return;
         const std::size_t blob = cuda::blob_bytes(s), page = blob * kHeads;
         const int position = sequences == 1 ? 0 : 37, per = tokens / sequences, pages_each = (position + per + 63) / 64 + 1;
         std::vector<std::int32_t> table, lengths(sequences, 64 + position + per), start;
@@ -296,16 +296,16 @@ public:
         add({"append", name(s), std::string(sequences == 1 ? "chunk" : "single tokens") + (overlay ? ", overlay" : ""), 1, s.head_dim, sequences, tokens, 1, false, us, bytes / us * 1e-3, 0});
     }
 
-    // Some shapes without and with an overlay.
-    void overlays(const cuda::PageSpec& s) {
+    // Some shapes with an overlay, and without one if that is asked for.
+    void overlays(const cuda::PageSpec& s, std::initializer_list<bool> with) {
         for (int group : {4, 8}) {
             for (const auto& [batch, context] : {std::pair{1, 1024}, {1, 8192}, {8, 8192}, {64, 1024}, {64, 8192}}) {
                 for (bool overlapped : {false, true}) {
-                    for (bool overlay : {false, true}) attend(s, group, std::vector<int>(batch, context), 1, overlapped, overlay ? "overlay" : "uniform", context, overlay);
+                    for (bool overlay : with) attend(s, group, std::vector<int>(batch, context), 1, overlapped, overlay ? "overlay" : "uniform", context, overlay);
                 }
             }
         }
-        for (bool overlay : {false, true}) {
+        for (bool overlay : with) {
             append(s, 64, 64, overlay);
             append(s, 2048, 1, overlay);
         }
@@ -397,7 +397,7 @@ int main(int argc, char** argv) {
     }
     if (only.empty()) bench.copies();
     if (only_overlay) {
-        bench.overlays(Bench::spec(128, 4, 4));
+        bench.overlays(Bench::spec(128, 4, 4), {false, true});
         return 0;
     }
     const auto s44 = Bench::spec(128, 4, 4), s32 = Bench::spec(128, 3, 2);
@@ -422,7 +422,7 @@ int main(int argc, char** argv) {
         for (int bits : {44, 43, 33, 22}) bench.attend(Bench::spec(d, bits / 10, bits % 10), 8, std::vector<int>(64, 8192), 1, false, "uniform", 8192);
     }
     bench.attend(Bench::spec(128, 8, 4), 4, std::vector<int>(64, 8192), 1, false, "uniform", 8192);
-    bench.overlays(s44);
+    if (!target) bench.overlays(s44, {true});
     for (const auto& s : {s44, s32}) {
         if (target) break;
         bench.append(s, 64, 64);
