@@ -55,8 +55,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
     __shared__ __align__(16) std::uint32_t plan_scratch[4 * Shape::kMergeWarps];
     const int lane = own_lane(), g = lane >> 2, t = lane & 3, all_warps = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5, 0);
     const int team = all_warps / kTeamWarps, warp = all_warps % kTeamWarps, name = 1 + team;
-    if (p.early) device::launch_dependents();
-    if (p.early == 1) device::wait_for_predecessor();
+    start_early(p);
 
     Sequence* sequences = reinterpret_cast<Sequence*>(wide_shared + Shape::kPlan);
     const Plan plan = make_plan<kRows, Shape::kThreads, kTeams>(p, sequences, plan_scratch);
