@@ -1,10 +1,11 @@
 // Times attention and append on the GPU: CUDA graphs of many launches, each on another part of the cache (well over the L2), page tables
 // random. Prints a table and, to the file given with --json, the results.
 //
-//   tq_gpu_bench [--baseline FILE] [--json FILE] [--quick] [--only TEXT] [--target 80|86|120]
+//   tq_gpu_bench [--baseline FILE] [--json FILE] [--quick] [--only TEXT] [--target 80|86|120] [--overlay]
 //
 // --only: measures what has this in its name, as in "attend k4v4 uniform G4 d128".
 // --target: attention with the kernels for other devices, and nothing else (the build must have them: TQ_CUDA_FORCED_TARGETS).
+// --overlay: attention and append with and without an exact overlay, and nothing else.
 // FILE of --baseline: what bench/cuda/baseline.py prints, lines "batch context group microseconds".
 #include <cuda_runtime_api.h>
 
@@ -26,6 +27,7 @@
 #include "core/half.hpp"
 #include "core/page.hpp"
 #include "cuda/attend/attend_for.hpp"
+#include "cuda/overlay/tables.hpp"
 #include "turboquant/cuda.hpp"
 
 using namespace turboquant;
@@ -48,10 +50,10 @@ template <class T>
 void allocate(T** memory, std::size_t bytes) { must(cudaMalloc(reinterpret_cast<void**>(memory), bytes), "cudaMalloc"); }
 
 constexpr int kHeads = 8;
-constexpr std::size_t kPoolBytes = 6ull << 30, kRotate = 600ull << 20;
+constexpr std::size_t kPoolBytes = 6ull << 30, kRotate = 600ull << 20, kOverlayBytes = 2ull << 30;
 
 struct Memory {
-    std::uint8_t *pool = nullptr, *workspace = nullptr, *rows = nullptr;
+    std::uint8_t *pool = nullptr, *workspace = nullptr, *rows = nullptr, *overlay = nullptr, *scratch = nullptr;
     std::uint16_t* query = nullptr;
     float* output = nullptr;
     std::int32_t *table = nullptr, *lengths = nullptr, *start = nullptr;
@@ -65,6 +67,8 @@ struct Memory {
         allocate(&workspace, workspace_bytes);
         MUST(cudaMemset(workspace, 0, workspace_bytes));
         allocate(&rows, 256 << 20);
+        allocate(&overlay, kOverlayBytes);
+        allocate(&scratch, 64 << 20);
         allocate(&query, 64 << 20);
         allocate(&output, 64 << 20);
         allocate(&table, 64 << 20);
@@ -184,7 +188,7 @@ public:
         return s;
     }
 
-    void attend(const cuda::PageSpec& s, int group, const std::vector<int>& lengths, int queries, bool overlapped, const std::string& shape, int context) {
+    void attend(const cuda::PageSpec& s, int group, const std::vector<int>& lengths, int queries, bool overlapped, const std::string& shape, int context, bool overlay = false) {
         if (!wanted("attend", s, shape, group)) return;
         const int batch = static_cast<int>(lengths.size()), heads = kHeads * group;
         const auto needed = target ? cuda::attend_workspace_for(*target, s, kHeads, heads, queries) : cuda::attend_workspace(s, kHeads, heads, queries);
@@ -229,9 +233,17 @@ public:
         args.start = overlapped ? cuda::Start::overlapped_tables : cuda::Start::after;
         args.workspace = memory_.workspace;
         args.workspace_bytes = memory_.workspace_bytes;
+        std::size_t overlay_bytes = 0;
+        if (overlay) {
+            cache.overlay = {nullptr, 3 * batch, static_cast<int>(pages)};
+            overlay_bytes = fill_overlay(cache, table, lengths, stride, rotate);
+            args.scratch = memory_.scratch;
+            args.scratch_bytes = 64 << 20;
+        }
         const int num = std::max(rotate, bytes < (100u << 20) ? 20 : bytes < (1u << 30) ? 5 : 2);
         const double us = time_graph(num, [&](int i, cudaStream_t stream) {
             cache.pages = memory_.pool + static_cast<std::size_t>(i % rotate) * bytes;
+            if (overlay) cache.overlay.memory = memory_.overlay + static_cast<std::size_t>(i % rotate) * overlay_bytes;
             must(target ? cuda::attend_for(*target, cache, args, stream) : cuda::attend(cache, args, stream));
         });
         const auto found = baseline.find({batch, context, group});
@@ -239,8 +251,13 @@ public:
         add({"attend", name(s), shape, group, s.head_dim, batch, context, queries, overlapped, us, bytes / us * 1e-3, comparable ? found->second / us : 0});
     }
 
-    void append(const cuda::PageSpec& s, int tokens, int sequences, bool overlapped = false, bool rope = false) {
-        if (!wanted("append", s, std::string(sequences == 1 ? "chunk" : "single tokens") + (rope ? ", rope" : ""), 1)) return;
+    struct AppendKind {
+        bool overlapped = false, rope = false, overlay = false;
+        const char* words() const { return rope ? ", rope" : overlay ? ", overlay" : ""; }
+    };
+
+    void append(const cuda::PageSpec& s, int tokens, int sequences, const AppendKind& kind) {
+        if (!wanted("append", s, std::string(sequences == 1 ? "chunk" : "single tokens") + kind.words(), 1)) return;
         const std::size_t blob = cuda::blob_bytes(s), page = blob * kHeads;
         const int position = sequences == 1 ? 0 : 37, per = tokens / sequences, pages_each = (position + per + 63) / 64 + 1;
         std::vector<std::int32_t> table, lengths(sequences, 64 + position + per), start;
@@ -273,21 +290,42 @@ public:
         args.lengths = memory_.lengths;
         args.block_table = memory_.table;
         args.table_stride = pages_each;
-        args.start = overlapped ? cuda::Start::overlapped : cuda::Start::after;
-        if (rope) {  // tables of any numbers, positions from 0 on
+        args.start = kind.overlapped ? cuda::Start::overlapped : cuda::Start::after;
+        if (kind.rope) {  // tables of any numbers, positions from 0 on
             std::vector<std::int32_t> positions(tokens);
             for (int i = 0; i < tokens; ++i) positions[i] = i;
             MUST(cudaMemcpy(memory_.positions, positions.data(), positions.size() * 4, cudaMemcpyHostToDevice));
             args.rope = {cuda::RopeStyle::half_split, s.head_dim, memory_.cosines, memory_.cosines + s.head_dim / 2, s.head_dim, tokens, memory_.positions, 4};
         }
+        std::size_t overlay_bytes = 0;
+        if (kind.overlay) {
+            cache.overlay = {nullptr, 3 * sequences, sequences * pages_each};
+            overlay_bytes = fill_overlay(cache, table, std::vector<int>(lengths.begin(), lengths.end()), pages_each, 20);
+        }
         const double us = time_graph(20, [&](int i, cudaStream_t stream) {
             args.keys = memory_.rows + (i % rotate) * row_bytes;
             args.values = memory_.rows + (128ull << 20) + (i % rotate) * row_bytes;
             cache.pages = memory_.pool + static_cast<std::size_t>(i % rotate) * sequences * pages_each * page;
+            if (kind.overlay) cache.overlay.memory = memory_.overlay + static_cast<std::size_t>(i % rotate) * overlay_bytes;
             must(cuda::append(cache, args, stream));
         });
         const double bytes = 2.0 * row_bytes + static_cast<double>(tokens) / 64 * page;
-        add({"append", name(s), std::string(sequences == 1 ? "chunk" : "single tokens") + (rope ? ", rope" : ""), 1, s.head_dim, sequences, tokens, 1, overlapped, us, bytes / us * 1e-3, 0});
+        add({"append", name(s), std::string(sequences == 1 ? "chunk" : "single tokens") + kind.words(), 1, s.head_dim, sequences, tokens, 1, kind.overlapped, us, bytes / us * 1e-3, 0});
+    }
+
+    // Some shapes with an overlay, and without one if that is asked for.
+    void overlays(const cuda::PageSpec& s, std::initializer_list<bool> with) {
+        for (int group : {4, 8}) {
+            for (const auto& [batch, context] : {std::pair{1, 1024}, {1, 8192}, {8, 8192}, {64, 1024}, {64, 8192}}) {
+                for (bool overlapped : {false, true}) {
+                    for (bool overlay : with) attend(s, group, std::vector<int>(batch, context), 1, overlapped, overlay ? "overlay" : "uniform", context, overlay);
+                }
+            }
+        }
+        for (bool overlay : with) {
+            append(s, 64, 64, {.overlay = overlay});
+            append(s, 2048, 1, {.overlay = overlay});
+        }
     }
 
     void copies() {
@@ -299,6 +337,33 @@ public:
 private:
     bool wanted(const char* op, const cuda::PageSpec& s, const std::string& shape, int group) const {
         return (std::string(op) + " " + name(s) + " " + shape + " G" + std::to_string(group) + " d" + std::to_string(s.head_dim) + " ").find(only) != std::string::npos;
+    }
+    // So many overlays, one after another, in which each sequence's first page and last two pages have slots. Returns the bytes of one.
+    std::size_t fill_overlay(const cuda::PagedCache& cache, const std::vector<std::int32_t>& table, const std::vector<int>& lengths, int stride, int num) {
+        const auto needed = cuda::overlay_memory(cache.spec, cache.kv_heads, cache.overlay.num_pages, cache.overlay.num_slots);
+        if (!needed.ok()) must(needed.status());
+        const std::size_t bytes = (needed.value().bytes + 255) / 256 * 256;
+        if (bytes * num > kOverlayBytes) must(unsupported("the overlays do not fit in the memory that this program sets aside for them"));
+        const cuda::OverlayLayout layout{cache.overlay.num_pages, cache.overlay.num_slots};
+        std::vector<std::uint8_t> head(layout.rows_offset(), 0);
+        const cuda::OverlayTables tables = layout.tables(head.data());
+        int slot = 0;
+        for (std::size_t b = 0; b < lengths.size(); ++b) {
+            const int last = (lengths[b] - 1) / kPageTokens;
+            for (int i : {0, last - 1, last}) {
+                const std::int32_t page = i < 0 ? -1 : table[b * static_cast<std::size_t>(stride) + static_cast<std::size_t>(i)];
+                if (page < 0 || tables.slot_of_page[page]) continue;
+                tables.page_of_slot[slot] = page + 1;
+                tables.filled[slot] = kPageTokens;
+                tables.slot_of_page[page] = ++slot;
+            }
+        }
+        for (int i = 0; i < num; ++i) {
+            std::uint8_t* one = memory_.overlay + static_cast<std::size_t>(i) * bytes;
+            MUST(cudaMemcpy(one, head.data(), head.size(), cudaMemcpyHostToDevice));
+            for (std::size_t at = head.size(); at < bytes; at += 64 << 20) MUST(cudaMemcpy(one + at, memory_.rows, std::min<std::size_t>(64 << 20, bytes - at), cudaMemcpyDeviceToDevice));
+        }
+        return bytes;
     }
     static std::string name(const cuda::PageSpec& s) { return "k" + std::to_string(s.key_bits) + "v" + std::to_string(s.value_bits); }
     void add(const Measurement& r) {
@@ -317,10 +382,11 @@ private:
 int main(int argc, char** argv) {
     std::string json, base, only;
     std::optional<cuda::Target> target;
-    bool quick = false;
+    bool quick = false, only_overlay = false;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         if (arg == "--quick") quick = true;
+        else if (arg == "--overlay") only_overlay = true;
         else if (arg == "--only" && i + 1 < argc) only = argv[++i];
         else if (arg == "--target" && i + 1 < argc) target = static_cast<cuda::Target>(std::atoi(argv[++i]));
         else if (arg == "--json" && i + 1 < argc) json = argv[++i];
@@ -347,6 +413,10 @@ int main(int argc, char** argv) {
         while (file >> batch >> context >> group >> us) bench.baseline[{batch, context, group}] = us;
     }
     if (only.empty()) bench.copies();
+    if (only_overlay) {
+        bench.overlays(Bench::spec(128, 4, 4), {false, true});
+        return 0;
+    }
     const auto s44 = Bench::spec(128, 4, 4), s32 = Bench::spec(128, 3, 2);
     std::mt19937 engine(5);
     std::vector<int> ragged;
@@ -369,14 +439,15 @@ int main(int argc, char** argv) {
         for (int bits : {44, 43, 33, 22}) bench.attend(Bench::spec(d, bits / 10, bits % 10), 8, std::vector<int>(64, 8192), 1, false, "uniform", 8192);
     }
     bench.attend(Bench::spec(128, 8, 4), 4, std::vector<int>(64, 8192), 1, false, "uniform", 8192);
+    if (!target) bench.overlays(s44, {true});
     for (const auto& s : {s44, s32}) {
         if (target) break;
         for (bool rope : {false, true}) {
             for (bool overlapped : {false, true}) {
-                bench.append(s, 64, 64, overlapped, rope);
-                bench.append(s, 256, 256, overlapped, rope);
-                bench.append(s, 2048, 1, overlapped, rope);
-                bench.append(s, 8192, 1, overlapped, rope);
+                bench.append(s, 64, 64, {.overlapped = overlapped, .rope = rope});
+                bench.append(s, 256, 256, {.overlapped = overlapped, .rope = rope});
+                bench.append(s, 2048, 1, {.overlapped = overlapped, .rope = rope});
+                bench.append(s, 8192, 1, {.overlapped = overlapped, .rope = rope});
             }
         }
     }

@@ -1,6 +1,6 @@
 // Attention and encoding on compressed pages in GPU memory (layout mma64, docs/format.md), for inference engines with paged caches.
 //
-// Every verb takes device pointers and a stream and enqueues one kernel (prefill two): nothing allocates, synchronises, prints or reads device values
+// Every verb takes device pointers and a stream and enqueues one kernel or a few: nothing allocates, synchronises, prints or reads device values
 // on the host, and no state is kept beyond the caller's workspace. A captured graph follows lengths, tables and mappings that change
 // between replays. What is refused is refused before anything is enqueued, with a message that names the argument.
 //
@@ -20,8 +20,8 @@ inline constexpr int kTokensPerPage = 64;
 
 enum class Number : std::int32_t { bf16 = 0, fp16 = 1, fp32 = 2 };
 
-// How a page is coded: the part of a Spec that pages have. Pages hold codes from the first moment: no tail, no exact first tokens, no
-// balance and no kept keys.
+// How a page is coded: the part of a Spec that pages have. Pages hold codes from the first moment; what is exact besides is in an Overlay.
+// There is no balance and there are no kept keys.
 struct PageSpec {
     int head_dim = 128;                       // 64, 80, 96, 112, 128, 192 or 256
     int key_bits = 4, value_bits = 4;         // 2, 3, 4 or 8
@@ -36,12 +36,30 @@ Status validate(const PageSpec& spec);
 // Bytes of a blob of one (page, KV head), a multiple of 128. spec must be valid.
 std::size_t blob_bytes(const PageSpec& spec);
 
+// A pool of exact page copies ("slots", binary16) beside the pages, which hold codes all the same. append gives slots to each sequence's first
+// page, the page being written and the one before it; attend and prefill read these pages from their slots, the others as codes. A page has a
+// slot from the moment its first place is written, and loses it when its sequence has gone on (seen by an append of it) or when another page
+// needs it: then the page is sealed first, that is, its reference becomes the mean of its exact keys and its codes are made from its exact
+// rows. So a sequence holds three slots. Slots of sequences that are gone are taken again, those first that no call has wanted for longest.
+// Where there are fewer slots than pages that want one, sequences of the call keep what they have and the rest is codes: attend reads page 0
+// exactly if it has a slot, and of the last two pages those that have one without a gap at the end.
+//
+// All of it is decided on the device, in `memory`: the host keeps no books, and freed pages, shared prefixes, preempted sequences, rewound
+// lengths and replayed graphs need no calls. Three rules: all layers of a cache have overlays of their own; every append to the cache names
+// its overlay; pages are replaced by append, copy_pages and import_pages only, or named to forget_pages afterwards.
+struct Overlay {
+    void* memory = nullptr;                   // device, aligned to 256 bytes; its first bytes (see overlay_memory) zero before the first use
+    int num_slots = 0;                        // 0: no overlay; at most 2^20
+    int num_pages = 0;                        // of the cache: page numbers are below it
+};
+
 struct PagedCache {
     PageSpec spec;
     int kv_heads = 0;
     void* pages = nullptr;                    // device, aligned to 128 bytes
     std::int64_t page_stride = 0;             // bytes, multiples of 128
     std::int64_t head_stride = 0;
+    Overlay overlay{};
 };
 
 // What must precede the kernel in the stream. With programmatic dependent launch it may start while the kernel before it is still running.
@@ -76,6 +94,10 @@ struct AttendArgs {
     Start start = Start::after;
     void* workspace = nullptr;                // device, 256-byte aligned; its first bytes (see attend_workspace) zero before the first use
     std::size_t workspace_bytes = 0;
+    // With an overlay only: device, 256-byte aligned, what overlay_scratch says for the number of tokens in query: batch * num_queries, or
+    // query_start[batch], which cannot be checked here. Its contents do not matter, before and after.
+    void* scratch = nullptr;
+    std::size_t scratch_bytes = 0;
 };
 
 // The workspace that attend() needs on the current device for sequences of any length and number. `zeroed`: how many of its first bytes must
@@ -85,13 +107,18 @@ struct Workspace {
 };
 Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query_heads, int num_queries);
 
+// With an overlay two kernels are enqueued, and Start::overlapped_tables is as Start::overlapped.
 Status attend(const PagedCache& cache, const AttendArgs& args, void* stream);
+
+// Bytes of an overlay's memory, and how many of its first ones must be zero before the first use; bytes of `scratch` for so many query tokens.
+Result<Workspace> overlay_memory(const PageSpec& spec, int kv_heads, int num_pages, int num_slots);
+std::size_t overlay_scratch(const PageSpec& spec, int query_heads, std::int64_t tokens);
 
 // Attention of many query positions per sequence, hundreds to thousands, on the whole history: each tile of query rows decodes a page once, and
 // the products run on binary16 matrix units. The queries' own keys and values are in the cache already (append). Arguments as for attend(), but:
 // num_queries and the group (query_heads / kv_heads) may be any positive number, with queries times group below 2^31 per sequence; start is
 // after or overlapped; the workspace is the following one and need not be zero. Two kernels are enqueued: pieces of query tiles that several
-// processors worked on are put together by the second. Needs compute capability 9.0.
+// processors worked on are put together by the second; with an overlay a third. Needs compute capability 9.0.
 //
 // Keys are decoded to binary16 less the reference of some page of the sequence; scores are exact in what all keys of a sequence have in
 // common, and rounded as binary16 in how their pages' references differ. Queries are rounded to binary16 after their rotation. Both
@@ -138,7 +165,8 @@ struct AppendArgs {
     Number number = Number::bf16;             // bf16, fp16 or fp32
     std::int64_t key_token_stride = 0, key_head_stride = 0, value_token_stride = 0, value_head_stride = 0;  // in numbers
     const std::int64_t* slots = nullptr;      // [tokens]: page * 64 + place in the page; negative: skipped
-    // Optional, to find the page before: as in AttendArgs, lengths counting the new tokens. Without them no sequence has one.
+    // To find the page before: as in AttendArgs, lengths counting the new tokens. Optional without an overlay: no sequence has one then. With
+    // an overlay all tokens belong to sequences.
     int batch = 0;
     const std::int32_t* query_start = nullptr;  // [batch + 1]
     const std::int32_t* lengths = nullptr;      // [batch]
@@ -148,6 +176,7 @@ struct AppendArgs {
     Rope rope;                                // optional: turns the keys first
 };
 
+// With an overlay three kernels are enqueued.
 Status append(const PagedCache& cache, const AppendArgs& args, void* stream);
 
 // Which pages a copy or a conversion is of. Entry i takes page source[i] to page destination[i]; no page may be written twice.
@@ -159,7 +188,7 @@ struct PageList {
 };
 
 // Copies pages, all heads: scattered, gathered, or from one pool to another. Both caches have the same spec and number of heads; they may be
-// one cache, if no page that is written is read.
+// one cache, if no page that is written is read. Codes are copied: where the cache that is written has an overlay, its pages lose their slots.
 Status copy_pages(const PagedCache& from, const PagedCache& to, const PageList& list, void* stream);
 
 // The other two layouts of docs/format.md, for caches on the CPU and in files. Conversion is exact both ways.
@@ -182,9 +211,12 @@ struct PageImages {
 std::size_t image_bytes(const PageSpec& spec, Layout layout);
 
 // list.source names pages of the cache and list.destination images, and the other way round for import. An imported page is written whole,
-// but for what is said about references.
+// but for what is said about references, and loses its slot in an overlay; codes are exported.
 Status export_pages(const PagedCache& from, const PageImages& to, const PageList& list, void* stream);
 Status import_pages(const PageImages& from, const PagedCache& to, const PageList& list, void* stream);
+
+// Pages list.destination (null: the first num pages) were replaced by other means than these verbs: they lose their slots in the cache's overlay.
+Status forget_pages(const PagedCache& cache, const PageList& list, void* stream);
 
 // The CUDA devices of this machine; none where there is no driver.
 struct Device {

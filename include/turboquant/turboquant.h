@@ -4,7 +4,7 @@
  * Every struct begins with `size`: set it to sizeof the struct you compiled against. A struct that is smaller than the library's (from an
  * older header) is completed with zeros, a larger one is refused.
  *
- * Calls enqueue one kernel on `stream` (a cudaStream_t); they do not allocate, synchronise, print or abort. A status other than TQ_OK comes
+ * Calls enqueue one kernel or a few on `stream` (a cudaStream_t); they do not allocate, synchronise, print or abort. A status other than TQ_OK comes
  * with a message: the caller may pass a buffer for it, `message` of `message_size` bytes (or NULL, 0). It is cut to fit and ends with 0. */
 #ifndef TURBOQUANT_H
 #define TURBOQUANT_H
@@ -40,12 +40,20 @@ typedef struct tq_page_spec {
     uint64_t seed;                                    /* 0: the default one */
 } tq_page_spec;
 
+typedef struct tq_overlay {
+    size_t size;
+    void* memory;                 /* tq_overlay_memory says how much */
+    int32_t num_slots, num_pages; /* num_slots 0: no overlay */
+} tq_overlay;
+
 typedef struct tq_paged_cache {
     size_t size;
     const tq_page_spec* spec;
     void* pages;
     int64_t page_stride, head_stride; /* bytes */
     int32_t kv_heads;
+    int32_t reserved;          /* 0 */
+    const tq_overlay* overlay; /* NULL: none */
 } tq_paged_cache;
 
 typedef struct tq_attend_args {
@@ -64,6 +72,8 @@ typedef struct tq_attend_args {
     float scale, softcap;
     void* workspace;
     size_t workspace_bytes;
+    void* scratch; /* with an overlay only; tq_overlay_scratch */
+    size_t scratch_bytes;
 } tq_attend_args;
 
 /* Rotary position embedding of keys, as a part of tq_append; turboquant/cuda.hpp (Rope) says what it computes. */
@@ -122,6 +132,11 @@ TQ_API tq_status tq_attend(const tq_paged_cache* cache, const tq_attend_args* ar
 TQ_API tq_status tq_prefill_workspace(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size);
 TQ_API tq_status tq_prefill(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size);
 
+/* Bytes of an exact overlay's memory, and how many of its first ones must be zero before the first use; bytes of the scratch that attention
+ * needs beside it for so many query tokens. */
+TQ_API tq_status tq_overlay_memory(const tq_page_spec* spec, int32_t kv_heads, int32_t num_pages, int32_t num_slots, size_t* bytes, size_t* zeroed, char* message, size_t message_size);
+TQ_API tq_status tq_overlay_scratch(const tq_page_spec* spec, int32_t query_heads, int64_t tokens, size_t* bytes, char* message, size_t message_size);
+
 TQ_API tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, void* stream, char* message, size_t message_size);
 
 /* Bytes of one (page, KV head) in another layout. */
@@ -129,6 +144,9 @@ TQ_API tq_status tq_image_bytes(const tq_page_spec* spec, tq_layout layout, size
 TQ_API tq_status tq_copy_pages(const tq_paged_cache* from, const tq_paged_cache* to, const tq_page_list* list, void* stream, char* message, size_t message_size);
 TQ_API tq_status tq_export_pages(const tq_paged_cache* from, const tq_page_images* to, const tq_page_list* list, void* stream, char* message, size_t message_size);
 TQ_API tq_status tq_import_pages(const tq_page_images* from, const tq_paged_cache* to, const tq_page_list* list, void* stream, char* message, size_t message_size);
+
+/* Pages list->destination were replaced by other means than these functions: they lose their slots in the cache's overlay. */
+TQ_API tq_status tq_forget_pages(const tq_paged_cache* cache, const tq_page_list* list, void* stream, char* message, size_t message_size);
 
 /* "ok", "invalid argument", ...: never NULL. */
 TQ_API const char* tq_status_name(tq_status status);

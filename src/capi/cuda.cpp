@@ -61,6 +61,11 @@ Status translate(const tq_paged_cache* given, cuda::PagedCache* cache) {
     cache->page_stride = c.page_stride;
     cache->head_stride = c.head_stride;
     cache->kv_heads = c.kv_heads;
+    if (c.overlay) {
+        tq_overlay o;
+        if (Status s = complete("overlay", c.overlay, &o); !s.ok()) return s;
+        cache->overlay = {o.memory, o.num_slots, o.num_pages};
+    }
     return translate(c.spec, &cache->spec);
 }
 
@@ -90,6 +95,8 @@ Status translate(const tq_attend_args* given, cuda::AttendArgs* args) {
     args->softcap = c.softcap;
     args->workspace = c.workspace;
     args->workspace_bytes = c.workspace_bytes;
+    args->scratch = c.scratch;
+    args->scratch_bytes = c.scratch_bytes;
     return {};
 }
 
@@ -189,6 +196,25 @@ tq_status tq_prefill(const tq_paged_cache* cache, const tq_attend_args* args, vo
     return report(s, message, message_size);
 }
 
+tq_status tq_overlay_memory(const tq_page_spec* spec, int32_t kv_heads, int32_t num_pages, int32_t num_slots, size_t* bytes, size_t* zeroed, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (!bytes || !zeroed) return report(turboquant::invalid_argument(!bytes ? "bytes is null" : "zeroed is null"), message, message_size);
+    const auto memory = cuda::overlay_memory(translated, kv_heads, num_pages, num_slots);
+    if (!memory.ok()) return report(memory.status(), message, message_size);
+    *bytes = memory.value().bytes;
+    *zeroed = memory.value().zeroed;
+    return report({}, message, message_size);
+}
+
+tq_status tq_overlay_scratch(const tq_page_spec* spec, int32_t query_heads, int64_t tokens, size_t* bytes, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (!bytes) return report(turboquant::invalid_argument("bytes is null"), message, message_size);
+    *bytes = cuda::overlay_scratch(translated, query_heads, tokens);
+    return report({}, message, message_size);
+}
+
 tq_status tq_append(const tq_paged_cache* cache, const tq_append_args* args, void* stream, char* message, size_t message_size) {
     cuda::PagedCache translated_cache;
     cuda::AppendArgs translated;
@@ -238,6 +264,15 @@ tq_status tq_import_pages(const tq_page_images* from, const tq_paged_cache* to, 
     if (s.ok()) s = translate(to, &translated_cache);
     if (s.ok()) s = translate(list, &translated);
     if (s.ok()) s = cuda::import_pages(images, translated_cache, translated, stream);
+    return report(s, message, message_size);
+}
+
+tq_status tq_forget_pages(const tq_paged_cache* cache, const tq_page_list* list, void* stream, char* message, size_t message_size) {
+    cuda::PagedCache translated_cache;
+    cuda::PageList translated;
+    Status s = translate(cache, &translated_cache);
+    if (s.ok()) s = translate(list, &translated);
+    if (s.ok()) s = cuda::forget_pages(translated_cache, translated, stream);
     return report(s, message, message_size);
 }
 

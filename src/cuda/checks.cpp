@@ -6,6 +6,7 @@
 #include "core/layout.hpp"
 #include "core/paley.hpp"
 #include "cuda/attend/policy.hpp"
+#include "cuda/overlay/tables.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -40,6 +41,8 @@ Status validate(const PageSpec& spec) {
 
 std::size_t blob_bytes(const PageSpec& spec) { return page_layout(spec).blob_bytes(); }
 
+static Status check_overlay(const PagedCache& cache);
+
 Status check_cache(const PagedCache& cache) {
     if (Status s = validate(cache.spec); !s.ok()) return s;
     if (cache.kv_heads < 1 || cache.kv_heads > 1024) return invalid_argument(given("kv_heads", cache.kv_heads) + "; supported: 1 to 1024");
@@ -50,7 +53,33 @@ Status check_cache(const PagedCache& cache) {
         if (stride < blob) return invalid_argument(given(name, stride) + "; a blob has " + std::to_string(blob) + " bytes");
         if (stride / 128 > 0xffffffffll) return invalid_argument(given(name, stride) + "; supported: below 2^39");
     }
+    return check_overlay(cache);
+}
+
+static Status check_overlay_size(int num_pages, int num_slots) {
+    if (num_slots < 1 || num_slots > kMaxSlots) return invalid_argument(given("overlay.num_slots", num_slots) + "; supported: 0 (no overlay) to 1048576");
+    if (num_pages < 1) return invalid_argument(given("overlay.num_pages", num_pages) + "; it must be the number of the cache's pages");
     return {};
+}
+
+static Status check_overlay(const PagedCache& cache) {
+    if (cache.overlay.num_slots == 0) return {};
+    if (Status s = check_overlay_size(cache.overlay.num_pages, cache.overlay.num_slots); !s.ok()) return s;
+    return check_pointer("overlay.memory", cache.overlay.memory, 256);
+}
+
+std::size_t overlay_scratch(const PageSpec& spec, int query_heads, std::int64_t tokens) {
+    if (query_heads <= 0 || tokens <= 0) return 0;
+    return static_cast<std::size_t>(tokens) * static_cast<std::size_t>(query_heads) * (static_cast<std::size_t>(spec.head_dim) + 1) * 4;
+}
+
+Result<Workspace> overlay_memory(const PageSpec& spec, int kv_heads, int num_pages, int num_slots) {
+    if (Status s = validate(spec); !s.ok()) return s;
+    if (kv_heads < 1 || kv_heads > 1024) return invalid_argument(given("kv_heads", kv_heads) + "; supported: 1 to 1024");
+    if (num_slots == 0) return Workspace{};
+    if (Status s = check_overlay_size(num_pages, num_slots); !s.ok()) return s;
+    const OverlayLayout layout{num_pages, num_slots};
+    return Workspace{layout.rows_offset() + static_cast<std::size_t>(num_slots) * OverlayLayout::slot_bytes(kv_heads, spec.head_dim), layout.rows_offset()};
 }
 
 Status check_group(int kv_heads, int query_heads, int num_queries) {
@@ -58,6 +87,16 @@ Status check_group(int kv_heads, int query_heads, int num_queries) {
         return invalid_argument(given("query_heads", query_heads) + "; it must be kv_heads (" + std::to_string(kv_heads) + ") times a group of 1 to 128");
     }
     if (num_queries < 1 || num_queries > kMaxQueries) return invalid_argument(given("num_queries", num_queries) + "; supported: 1 to 16");
+    return {};
+}
+
+static Status check_scratch(const PagedCache& cache, const AttendArgs& args) {
+    if (cache.overlay.num_slots == 0) return {};
+    if (Status s = check_pointer("scratch", args.scratch, 256); !s.ok()) return s;
+    const std::size_t needed = overlay_scratch(cache.spec, args.query_heads, args.query_start ? 1 : static_cast<std::int64_t>(args.batch) * args.num_queries);
+    if (args.scratch_bytes < needed) {
+        return invalid_argument("scratch_bytes is " + std::to_string(args.scratch_bytes) + "; with an overlay this call needs " + std::to_string(needed) + (args.query_start ? " per token" : ""));
+    }
     return {};
 }
 
@@ -85,7 +124,7 @@ Status check_attend(const PagedCache& cache, const AttendArgs& args) {
     if (Status s = check_stride("output_token_stride", args.output_token_stride, 1, "numbers"); !s.ok()) return s;
     if (Status s = check_stride("output_head_stride", args.output_head_stride, 1, "numbers"); !s.ok()) return s;
     if (args.table_stride < 1) return invalid_argument(given("table_stride", args.table_stride) + "; it must be positive");
-    return {};
+    return check_scratch(cache, args);
 }
 
 Status check_prefill(const PagedCache& cache, const AttendArgs& args) {
@@ -101,7 +140,8 @@ Status check_prefill(const PagedCache& cache, const AttendArgs& args) {
     AttendArgs rest = args;  // as for attend, whose limits on rows do not matter here
     rest.query_heads = cache.kv_heads;
     rest.num_queries = 1;
-    return check_attend(cache, rest);
+    if (Status s = check_attend(cache, rest); !s.ok()) return s;
+    return args.batch == 0 ? Status{} : check_scratch(cache, args);
 }
 
 static Status check_rope(const Rope& rope, int head_dim) {
@@ -140,6 +180,7 @@ Status check_append(const PagedCache& cache, const AppendArgs& args) {
     }
     if (Status s = check_rope(args.rope, cache.spec.head_dim); !s.ok()) return s;
     if (args.batch < 0) return invalid_argument(given("batch", args.batch) + "; it must not be negative");
+    if (args.batch == 0 && cache.overlay.num_slots > 0) return invalid_argument("batch is 0; with an overlay query_start, lengths and block_table of all sequences are needed");
     if (args.batch == 0) return {};
     if (Status s = check_pointer("query_start", args.query_start, 4); !s.ok()) return s;
     if (Status s = check_pointer("lengths", args.lengths, 4); !s.ok()) return s;
@@ -176,6 +217,11 @@ Status check_copy(const PagedCache& from, const PagedCache& to, const PageList& 
         return invalid_argument(given("kv_heads", to.kv_heads) + " where pages go and " + std::to_string(from.kv_heads) + " where they come from; they must be equal");
     }
     return check_list(list, from.kv_heads);
+}
+
+Status check_forget(const PagedCache& cache, const PageList& list) {
+    if (Status s = check_cache(cache); !s.ok()) return s;
+    return check_list(list, 1);
 }
 
 Status check_images(const PagedCache& cache, const PageImages& images, const PageList& list) {

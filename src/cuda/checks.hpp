@@ -15,6 +15,7 @@ Status check_attend(const PagedCache& cache, const AttendArgs& args);
 Status check_prefill(const PagedCache& cache, const AttendArgs& args);
 Status check_append(const PagedCache& cache, const AppendArgs& args);
 Status check_copy(const PagedCache& from, const PagedCache& to, const PageList& list);
+Status check_forget(const PagedCache& cache, const PageList& list);
 Status check_images(const PagedCache& cache, const PageImages& images, const PageList& list);
 Status check_group(int kv_heads, int query_heads, int num_queries);
 

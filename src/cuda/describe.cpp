@@ -10,6 +10,9 @@ namespace turboquant::cuda {
 #define TQ_FAMILY(T, D, K, V) const AttendInstance* attend_family_##T##_##D##_##K##_##V();
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
+#define TQ_WIDE(D, K, V, R) const AttendInstance* attend_wide_##D##_##K##_##V##_##R();
+#include "cuda/attend/wide_kernels.inc"
+#undef TQ_WIDE
 #define TQ_HEAD_DIM(D) PrefillInstance prefill_instance_##D();
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
@@ -38,6 +41,9 @@ std::vector<BuiltKernel> built_kernels() {
     }
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
+#define TQ_WIDE(D, K, V, R) kernels.push_back({"attend", D, K, V, R, attend_wide_##D##_##K##_##V##_##R()->warps * 32, 90});
+#include "cuda/attend/wide_kernels.inc"
+#undef TQ_WIDE
 #define TQ_HEAD_DIM(D) kernels.push_back({"prefill", D, 0, 0, prefill_instance_##D().rows, prefill_instance_##D().threads, 90});
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM

@@ -59,6 +59,38 @@ TEST(CudaChecks, RefusalsNameTheArgument) {
     EXPECT_REFUSED(g.args.query_number = Number::fp32, "query_number")
 }
 
+TEST(CudaChecks, RefusalsOfOverlaysNameTheArgument) {
+    const auto with_overlay = [](Good& g) {
+        static char memory[512];
+        g.cache.overlay = {memory + (256 - reinterpret_cast<std::uintptr_t>(memory) % 256) % 256, 6, 100};
+        g.args.scratch = g.cache.overlay.memory;
+        g.args.scratch_bytes = overlay_scratch(g.cache.spec, 8, 3);
+    };
+    EXPECT_REFUSED(with_overlay(g), "")
+    EXPECT_REFUSED((with_overlay(g), g.cache.overlay.num_slots = -1), "overlay.num_slots is -1")
+    EXPECT_REFUSED((with_overlay(g), g.cache.overlay.num_slots = 1 << 21), "overlay.num_slots is 2097152")
+    EXPECT_REFUSED((with_overlay(g), g.cache.overlay.num_pages = 0), "overlay.num_pages is 0")
+    EXPECT_REFUSED((with_overlay(g), g.cache.overlay.memory = nullptr), "overlay.memory is null")
+    EXPECT_REFUSED((with_overlay(g), g.args.scratch = nullptr), "scratch is null")
+    EXPECT_REFUSED((with_overlay(g), g.args.scratch_bytes -= 1), "scratch_bytes is 12383; with an overlay this call needs 12384")
+    Good g;
+    with_overlay(g);
+    EXPECT_EQ(g.refusal(), "");
+    EXPECT_EQ(check_prefill(g.cache, g.args).message(), "");
+    g.args.num_queries = 2;
+    EXPECT_NE(check_prefill(g.cache, g.args).message().find("this call needs 24768"), std::string::npos);
+    AppendArgs append;
+    append.tokens = 1;
+    append.keys = append.values = g.memory;
+    append.slots = reinterpret_cast<const std::int64_t*>(g.memory);
+    append.key_token_stride = append.key_head_stride = append.value_token_stride = append.value_head_stride = 128;
+    EXPECT_NE(check_append(g.cache, append).message().find("batch is 0; with an overlay"), std::string::npos);
+    EXPECT_EQ(overlay_memory(g.cache.spec, 2, 100, 0).value().bytes, 0u);
+    const Workspace memory = overlay_memory(g.cache.spec, 2, 100, 6).value();
+    EXPECT_EQ(memory.bytes - memory.zeroed, 6u * 2 * 2 * 64 * 128 * 2);
+    EXPECT_EQ(memory.zeroed % 256, 0u);
+}
+
 TEST(CudaChecks, PrefillTakesMoreRows) {
     const auto refusal = [](auto&& change) {
         Good g;

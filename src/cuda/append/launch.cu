@@ -2,6 +2,7 @@
 #include "cuda/append/fill.hpp"
 #include "cuda/append/instance.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/overlay/overlay.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -26,8 +27,13 @@ Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
     AppendLaunch launched = append_launch(cache, args, processors.value());
-    void* arguments[] = {&launched.params, &launched.layout};
-    return launch(kernel_for(cache.spec.head_dim), launched.grid, kAppendThreads, launched.shared_bytes, args.start != Start::after, arguments, stream);
+    AppendParams& p = launched.params;
+    if (has_overlay(cache)) {
+        p.early = true;
+        if (Status s = record_exact(cache, args, p, stream); !s.ok()) return s;
+    }
+    void* arguments[] = {&p, &launched.layout};
+    return launch(kernel_for(cache.spec.head_dim), launched.grid, kAppendThreads, launched.shared_bytes, p.early, arguments, stream);
 }
 
 }  // namespace turboquant::cuda

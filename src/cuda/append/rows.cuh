@@ -42,7 +42,9 @@ struct TurnedRow {
     int pairs;
     bool interleaved;
 
-    __device__ __forceinline__ TurnedRow(const AppendParams& p, std::int64_t token, int head)
+    // Params: AppendParams, or others that have its sides and rope.
+    template <class Params>
+    __device__ __forceinline__ TurnedRow(const Params& p, std::int64_t token, int head)
         : raw(p.sides[0], token, head), pairs(p.rope.half), interleaved(p.rope.interleaved) {
         const RopeParams& rope = p.rope;
         const std::int64_t position = rope.wide ? static_cast<const std::int64_t*>(rope.positions)[token] : static_cast<const std::int32_t*>(rope.positions)[token];
@@ -61,8 +63,8 @@ struct TurnedRow {
 };
 
 // Number of a key as binary16 bits, where speed does not matter.
-template <Number kNumber>
-__device__ __forceinline__ std::uint16_t load_key(const AppendParams& p, std::int64_t token, int head, int dim) {
+template <Number kNumber, class Params>
+__device__ __forceinline__ std::uint16_t load_key(const Params& p, std::int64_t token, int head, int dim) {
     return p.rope.half != 0 ? TurnedRow<kNumber>(p, token, head).half(dim) : RawRow<kNumber>(p.sides[0], token, head).half(dim);
 }
 

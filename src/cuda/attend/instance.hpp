@@ -15,6 +15,7 @@ struct AttendInstance {
     std::size_t (*workspace_bytes)(int grid);
     std::size_t partial;                          // floats; see AttendShape
     const void* kernel;                           // void(AttendParams)
+    const void* capped = nullptr;                 // the same with a soft cap, where that is a kernel of its own
 };
 
 }  // namespace turboquant::cuda

@@ -21,8 +21,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     __shared__ Sharing sharing[2];  // of the CTA's first and last unit
     __shared__ __align__(16) std::uint32_t plan_scratch[4 * kWarps];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    if (p.early) device::launch_dependents();
-    if (p.early == 1) device::wait_for_predecessor();
+    start_early(p);
 
     Sequence* sequences = reinterpret_cast<Sequence*>(memory + Shape::kPlan);
     const Plan plan = make_plan<kRows, kWarps * 32>(p, sequences, plan_scratch);

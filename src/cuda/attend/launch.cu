@@ -8,12 +8,16 @@
 #include "cuda/attend/policy.hpp"
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/overlay/overlay.hpp"
 
 namespace turboquant::cuda {
 
 #define TQ_FAMILY(T, D, K, V) const AttendInstance* attend_family_##T##_##D##_##K##_##V();
 #include "cuda/attend/kernels.inc"
 #undef TQ_FAMILY
+#define TQ_WIDE(D, K, V, R) const AttendInstance* attend_wide_##D##_##K##_##V##_##R();
+#include "cuda/attend/wide_kernels.inc"
+#undef TQ_WIDE
 
 namespace {
 
@@ -27,7 +31,21 @@ constexpr struct {
 #undef TQ_FAMILY
 };
 
+// The kernel for many rows, where the policy wants it and the build has it; only 9.0 among the devices of its target has its instructions.
+const AttendInstance* find_wide(Target target, const PageSpec& spec, int group, int num_queries) {
+    const int rows = wide_rows_for(spec.head_dim, group, num_queries);
+    int device = 0, major = 0;
+    if (rows == 0 || target != Target::sm90 || cudaGetDevice(&device) != cudaSuccess) return nullptr;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess || major != 9) return nullptr;
+#define TQ_WIDE(D, K, V, R) \
+    if (spec.head_dim == D && spec.key_bits == K && spec.value_bits == V && rows == R) return attend_wide_##D##_##K##_##V##_##R();
+#include "cuda/attend/wide_kernels.inc"
+#undef TQ_WIDE
+    return nullptr;
+}
+
 Result<const AttendInstance*> find_instance(Target target, const PageSpec& spec, int group, int num_queries) {
+    if (const AttendInstance* wide = find_wide(target, spec, group, num_queries)) return wide;
     bool any = false;
     for (const auto& family : kFamilies) {
         if (family.target != target) continue;
@@ -128,7 +146,10 @@ Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args
     p.scratch = p.partials + 2 * static_cast<std::size_t>(grid) * instance.partial;
 
     void* arguments[] = {&p};
-    return launch(instance.kernel, grid, instance.warps * 32, instance.shared_bytes(args.batch), args.start != Start::after, arguments, stream);
+    const void* kernel = p.cap != 0 && instance.capped ? instance.capped : instance.kernel;
+    const Joining joining = has_overlay(cache) ? divert(cache, args, false, p) : Joining{};
+    if (Status s = launch(kernel, grid, instance.warps * 32, instance.shared_bytes(args.batch), args.start != Start::after, arguments, stream); !s.ok() || !has_overlay(cache)) return s;
+    return join_exact(cache, args, joining, stream);
 }
 
 }  // namespace turboquant::cuda

@@ -93,7 +93,8 @@ __device__ __forceinline__ bool hand_in(const AttendParams& p, const Sharing& sh
     return true;
 }
 
-// All threads of a CTA, after a barrier. memory: the warps' shared memory, a last piece lying at its start.
+// All threads of a CTA, after a barrier. memory: the shared memory of the CTA's warps (of its teams, wide_policy.hpp), a last piece lying at
+// its start.
 template <class Shape, int kRows, int kHeadDim>
 __device__ __forceinline__ void merge_segments(const AttendParams& p, const std::uint8_t* memory, const Segments<Shape::kWarps>& segments, const Sharing* sharing) {
     constexpr int kNum = Shape::D / 32, kWarps = Shape::kWarps;
@@ -115,7 +116,7 @@ __device__ __forceinline__ void merge_segments(const AttendParams& p, const std:
         if (turn < kRows) {
             const Unit unit = is_last ? segments.last_unit[who] : segments.first_unit[who];
 #pragma unroll 1
-            for (; turn < kRows; turn += kWarps) {
+            for (; turn < kRows; turn += Shape::kMergeWarps) {
                 Piece<kNum> sum, piece[kWarps];
                 sum.clear();
                 if (firsts) {

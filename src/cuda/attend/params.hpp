@@ -28,12 +28,16 @@ struct AttendParams {
     std::int32_t window;              // 0: none
     float scale, norm, cap;           // scale: times log2(e); norm: of the rotation; cap: times log2(e), 0: none
     Number query_number, output_number;
-    std::int32_t early;               // programmatic dependent launch: 0 no, 1 wait at once, 2 wait before what an append writes
+    std::int32_t early;               // programmatic dependent launch: 0 no, 1 wait at once, 2 wait before what an append writes; with an
+                                      // overlay, whose kernel follows and waits for no other: 3 wait at once, 4 no
     RotationBits keys, values;
     // workspace
     unsigned* counters;               // [grid][kMostRows], zero between launches
     float* partials;                  // [2 grid][kPartial]: of a CTA's first and last unit
     float* scratch;                   // [grid][warps][2][kPartial]: a warp's first piece, and what it writes out
+    // overlay
+    const std::int32_t* slot_of_page; // see OverlayTables; null: none, all pages are read as codes
+    std::int32_t num_pages;
 };
 
 }  // namespace turboquant::cuda

@@ -12,11 +12,12 @@
 #include "cuda/attend/params.hpp"
 #include "cuda/attend/policy.hpp"
 #include "cuda/device/warp.cuh"
+#include "cuda/overlay/tables.hpp"
 
 namespace turboquant::cuda {
 
 inline constexpr std::uint32_t kFewestPages = 4;         // of a CTA
-inline constexpr int kMaxLength = (1 << 27) - 1;
+inline constexpr int kMaxLength = (1 << 26) - 1;
 
 // a / b where the quotient is below 2^20: a reciprocal and a correction, a fifth of a division's time.
 __device__ inline std::uint32_t divide(std::uint32_t a, std::uint32_t b) {
@@ -29,9 +30,10 @@ __device__ inline std::uint32_t divide(std::uint32_t a, std::uint32_t b) {
 struct Sequence {              // 16 bytes of shared memory each
     std::uint32_t base, units; // items and units before it
     std::int32_t pages;        // per unit
-    std::uint32_t packed;      // length, and queries in the upper five bits
+    std::uint32_t packed;      // length, whether the first page is left out (overlay), and queries in the upper five bits
 
-    __device__ int length() const { return static_cast<int>(packed & 0x07ffffffu); }
+    __device__ int length() const { return static_cast<int>(packed & kMaxLength); }
+    __device__ int first_coded() const { return static_cast<int>(packed >> 26 & 1); }
     __device__ int queries() const { return static_cast<int>(packed >> 27); }
 };
 static_assert(kMaxQueries < 32);
@@ -107,7 +109,7 @@ __device__ Unit unit_at(const Plan& plan, const AttendParams& p, std::uint32_t i
     const int b = plan.find(item);
     const Sequence s = plan.sequences[b];
     const int index = divide(item - s.base, s.pages), tiles = (s.queries() * p.group + kRows - 1) / kRows;
-    return {b, index, s.base + static_cast<std::uint32_t>(index) * s.pages, s.pages, first_page(s.length(), s.queries(), p.window), tiles, s.length(), s.queries()};
+    return {b, index, s.base + static_cast<std::uint32_t>(index) * s.pages, s.pages, max(first_page(s.length(), s.queries(), p.window), s.first_coded()), tiles, s.length(), s.queries()};
 }
 
 // What one thread finds out about one sequence.
@@ -120,7 +122,17 @@ __device__ Share share_of(const AttendParams& p, int b) {
     queries = min(queries, length);
     share.packed = static_cast<std::uint32_t>(length) | static_cast<std::uint32_t>(queries) << 27;
     if (queries == 0) return share;
-    share.pages = (length + kPageTokens - 1) / kPageTokens - first_page(length, queries, p.window);
+    const int first = first_page(length, queries, p.window), end = (length + kPageTokens - 1) / kPageTokens;
+    share.pages = end - first;
+    if (p.slot_of_page) {      // the rest is read from the slots, by another kernel
+        const CodedPages coded = coded_pages(p.slot_of_page, p.num_pages, p.block_table + static_cast<std::int64_t>(b) * p.table_stride, end);
+        share.pages = max(0, coded.end - max(first, coded.first));
+        share.packed |= static_cast<std::uint32_t>(coded.first) << 26;
+        if (share.pages == 0) {
+            share.packed = static_cast<std::uint32_t>(length);  // no queries: their rows become those of an empty sequence
+            return share;
+        }
+    }
     share.units = static_cast<std::uint32_t>(p.kv_heads) * ((queries * p.group + kRows - 1) / kRows);
     return share;
 }
@@ -155,8 +167,9 @@ __device__ inline std::uint32_t choose_grid(std::uint32_t items, std::uint32_t u
     return *even ? candidate : all;
 }
 
-// All threads of the CTA together; a barrier is part of it. sequences: [batch + 1] in shared memory; scratch: [4 warps] there.
-template <int kRows, int kThreads>
+// All threads of the CTA together; a barrier is part of it. sequences: [batch + 1] in shared memory; scratch: [4 warps] there. kParts: ranges of
+// a CTA.
+template <int kRows, int kThreads, int kParts = kThreads / 32>
 __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint32_t* scratch) {
     constexpr int kWarps = kThreads / 32;
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
@@ -192,16 +205,16 @@ __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint3
     }
     if (thread == 0) sequences[p.batch] = {items, units, 0, 0};
     __syncthreads();
-    Plan plan{sequences, items, 0, 0, 0, 0, 0, 0, p.batch, kWarps};
+    Plan plan{sequences, items, 0, 0, 0, 0, 0, 0, p.batch, kParts};
     if (items == 0) return plan;
     bool even;
     plan.grid = choose_grid(items, units, fewest == most, &even);
     plan.unit_cost = fewest == most ? 0 : 1;
     plan.cost = items + plan.unit_cost * units;
-    const std::uint32_t parts = plan.grid * kWarps;
+    const std::uint32_t parts = plan.grid * kParts;
     plan.quotient = plan.cost / parts;
     plan.remainder = plan.cost - plan.quotient * parts;
-    plan.tolerance = even ? 0 : plan.quotient * kWarps / 64;
+    plan.tolerance = even ? 0 : plan.quotient * kParts / 64;
     return plan;
 }
 

@@ -11,13 +11,21 @@
 namespace turboquant::cuda {
 
 inline constexpr int kMaxQueries = 16, kMaxGroup = 128, kMaxBatch = 1024;
-inline constexpr int kMostRows = 16;        // of a unit
+inline constexpr int kMostRows = 32;        // of a unit
 inline constexpr std::size_t kSharedLimit = shared_limit(Target::sm90);
 
 // Query rows that a unit has: (positions times heads of the group) of one KV head, in tiles of 4, 8 or 16 rows.
 constexpr int rows_for(int group, int num_queries) {
     const int rows = group * num_queries;
     return rows <= 4 ? 4 : rows <= 8 ? 8 : 16;
+}
+
+// Where there are warpgroup instructions (compute capability 9.0): rows of a unit of the kernel for many rows, or 0 where it is not used. Up to 8
+// rows it is slower (docs/decisions/0018-wide-rows.md); with other head sizes it has not run on a GPU yet.
+constexpr int wide_rows_for(int head_dim, int group, int num_queries) {
+    const int rows = group * num_queries;
+    if (head_dim != 128 || rows <= 8) return 0;
+    return rows <= 16 ? 16 : 32;
 }
 
 // Bytes of the workspace that are zero between launches: the same for all kernels, which may share it.
@@ -70,6 +78,7 @@ struct AttendShape {
     static constexpr AttendNeeds kNeeds{kWanted, kWantedSlots, kSlot, kPartialBytes, kQueryBytes};
     static constexpr AttendFit kFit = fit_warps(kNeeds, shared_limit(kTarget));
     static constexpr int kWarps = kFit.warps, kSlots = kFit.slots;
+    static constexpr int kMergeWarps = kWarps;                          // that put pieces together
     static constexpr bool kStaged = kFit.staged;
     static_assert(kWarps >= 3, "warps 0 and 2 have work of their own in the kernel");
     static constexpr std::size_t ring_bytes(int slots) { return kNeeds.ring_bytes(slots); }

@@ -7,6 +7,13 @@
 
 namespace turboquant::cuda {
 
+// What a kernel does first, by AttendParams::early.
+__device__ __forceinline__ void start_early(const AttendParams& p) {
+    if (p.early == 1 || p.early == 2) device::launch_dependents();
+    if (p.early & 1) device::wait_for_predecessor();
+    if (p.early >= 3) device::launch_dependents();
+}
+
 // Row r of a unit: position r / group of the sequence's queries, head r % group of the KV head's. Rows beyond the last are idle: they take
 // the last one's place and are not written.
 struct Row {

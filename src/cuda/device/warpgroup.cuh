@@ -1,7 +1,7 @@
 // Matrix products of a warpgroup (sm_90a): 64 rows from registers or shared memory, columns from shared memory, both with the inner
-// dimension side by side, binary16 with float sums.
+// dimension side by side: binary16 with float sums, signed bytes with int32 sums.
 //
-// A tile in shared memory: rows of 64 numbers (128 bytes), begin at a multiple of 1024 bytes; 16-byte chunk c of row r lies at chunk
+// A tile in shared memory: rows of 128 bytes (64 numbers of binary16), begin at a multiple of 1024 bytes; 16-byte chunk c of row r lies at chunk
 // c ^ (r % 8). More numbers per row: blocks of such tiles.
 #pragma once
 
@@ -22,6 +22,11 @@ template <int kNum>
 TQ_DEV void hold(float* d) {
 #pragma unroll
     for (int i = 0; i < kNum; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int kNum>
+TQ_DEV void hold(int* d) {
+#pragma unroll
+    for (int i = 0; i < kNum; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
 #define TQ_EIGHT(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -94,6 +99,101 @@ struct Products<192> {
     }
 };
 
+#define TQ_FOUR(how, d, i) how(d[i]), how(d[i + 1]), how(d[i + 2]), how(d[i + 3])
+#define TQ_EIGHT_INTS(how, d, i) TQ_FOUR(how, d, i), TQ_FOUR(how, d, i + 4)
+
+template <>
+struct Products<8> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %9, 0; wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, p, 1, 1, 0;}"
+                     : TQ_FOUR("+f", d, 0)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+template <>
+struct Products<16> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %13, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7"
+                     "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+template <>
+struct Products<32> {
+    static TQ_DEV void add(float* d, const std::uint32_t* a, std::uint64_t b, int add) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %21, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+                     "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;}"
+                     : TQ_EIGHT(d, 0), TQ_EIGHT(d, 8)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+};
+
+// The same for signed bytes with int32 sums: 32 inner numbers, of which lane 4 g + t has, of rows g and g + 8, 4 t .. 4 t + 3 in a[0] and a[1], and
+// those + 16 in a[2] and a[3]. start() is for sums that begin: it only writes d, so that other products may be under way.
+template <int kColumns>
+struct ByteProducts;
+
+template <>
+struct ByteProducts<16> {
+    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7"
+                     "}, {%8, %9, %10, %11}, %12, p;}"
+                     : TQ_EIGHT_INTS("=r", d, 0)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7"
+                     "}, {%8, %9, %10, %11}, %12, p;}"
+                     : TQ_EIGHT_INTS("+r", d, 0)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+};
+template <>
+struct ByteProducts<32> {
+    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+                     "}, {%16, %17, %18, %19}, %20, p;}"
+                     : TQ_EIGHT_INTS("=r", d, 0), TQ_EIGHT_INTS("=r", d, 8)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+                     "}, {%16, %17, %18, %19}, %20, p;}"
+                     : TQ_EIGHT_INTS("+r", d, 0), TQ_EIGHT_INTS("+r", d, 8)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+};
+template <>
+struct ByteProducts<64> {
+    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                     "}, {%32, %33, %34, %35}, %36, p;}"
+                     : TQ_EIGHT_INTS("=r", d, 0), TQ_EIGHT_INTS("=r", d, 8), TQ_EIGHT_INTS("=r", d, 16), TQ_EIGHT_INTS("=r", d, 24)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                     "}, {%32, %33, %34, %35}, %36, p;}"
+                     : TQ_EIGHT_INTS("+r", d, 0), TQ_EIGHT_INTS("+r", d, 8), TQ_EIGHT_INTS("+r", d, 16), TQ_EIGHT_INTS("+r", d, 24)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+};
+
+#undef TQ_EIGHT_INTS
+#undef TQ_FOUR
 #undef TQ_EIGHT
 
 }  // namespace turboquant::device

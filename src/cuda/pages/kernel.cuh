@@ -21,6 +21,7 @@ static __global__ void __launch_bounds__(kPagesThreads) copy_kernel(const __grid
     const int entry = blockIdx.x / p.kv_heads, head = blockIdx.x % p.kv_heads;
     const std::int32_t source = listed(p.source, entry), destination = listed(p.destination, entry);
     if (source < 0 || destination < 0) return;
+    if (head == 0 && threadIdx.x == 0) forget_page(p.overlay, destination);
     const uint4* from = reinterpret_cast<const uint4*>(at_page(p.from, source, head));
     uint4* to = reinterpret_cast<uint4*>(at_page(p.to, destination, head));
 #pragma unroll 4
@@ -92,6 +93,7 @@ __global__ void __launch_bounds__(kPagesThreads) convert_kernel(const __grid_con
     const int entry = blockIdx.x / p.kv_heads, head = blockIdx.x % p.kv_heads;
     const std::int32_t page = listed(p.page_list, entry), image = listed(p.image_list, entry);
     if (page < 0 || image < 0) return;
+    if (kImport && head == 0 && threadIdx.x == 0) forget_page(p.overlay, page);
     std::uint8_t* blob = at_page(p.pages, page, head);
     std::uint8_t* other = at_page(p.images, image, head);
     for (Side which : {Side::key, Side::value}) {

@@ -1,10 +1,13 @@
 // copy_pages(), export_pages(), import_pages(): judge the arguments, fill the params, launch.
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/overlay/overlay.hpp"
 #include "cuda/pages/kernel.cuh"
 
 namespace turboquant::cuda {
 namespace {
+
+OverlayTables tables_of(const PagedCache& cache) { return has_overlay(cache) ? overlay_layout(cache.overlay).tables(cache.overlay.memory) : OverlayTables{}; }
 
 Pages pages_of(const PagedCache& cache) { return {static_cast<std::uint8_t*>(cache.pages), cache.page_stride, cache.head_stride}; }
 
@@ -19,6 +22,7 @@ Status convert(const PagedCache& cache, const PageImages& images, const PageList
     p.image_list = import ? list.source : list.destination;
     p.layout = page_layout(cache.spec);
     p.images_are = images.layout;
+    if (import) p.overlay = tables_of(cache);
     p.kv_heads = cache.kv_heads;
     p.early = list.start != Start::after;
     void* arguments[] = {&p};
@@ -36,6 +40,7 @@ Status copy_pages(const PagedCache& from, const PagedCache& to, const PageList& 
     p.to = pages_of(to);
     p.source = list.source;
     p.destination = list.destination;
+    p.overlay = tables_of(to);
     p.kv_heads = from.kv_heads;
     p.blob_units = static_cast<std::int32_t>(blob_bytes(from.spec) / 16);
     p.early = list.start != Start::after;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/page.hpp"
+#include "cuda/overlay/tables.hpp"
 #include "turboquant/cuda.hpp"
 
 namespace turboquant::cuda {
@@ -16,6 +17,7 @@ struct CopyParams {
     Pages from, to;
     const std::int32_t* source;             // or null: page i
     const std::int32_t* destination;
+    OverlayTables overlay;                  // of `to`, whose pages lose their slots
     std::int32_t kv_heads, blob_units;      // units of 16 bytes
     std::int32_t early;
 };
@@ -25,6 +27,7 @@ struct ConvertParams {
     std::uint16_t* references;              // of rows, or null
     const std::int32_t* page_list;          // or null: page i
     const std::int32_t* image_list;
+    OverlayTables overlay;                  // of an import's pages
     PageLayout layout;
     Layout images_are;
     std::int32_t kv_heads, early;

@@ -3,6 +3,7 @@
 
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/overlay/overlay.hpp"
 #include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/join.hpp"
 
@@ -97,6 +98,7 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     }
     PrefillParams p{};
     p.a = attend_params(cache, args);
+    const Joining joining = has_overlay(cache) ? divert(cache, args, true, p.a) : Joining{};
     p.layout = page_layout(cache.spec);
     for (Side side : {Side::key, Side::value}) {
         const int i = side == Side::value;
@@ -107,7 +109,8 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     void* arguments[] = {&p};
     if (Status s = launch(instance.kernel, grid, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
     void* join_arguments[] = {&p, &grid};
-    return launch(instance.join, kJoinParts * grid, kJoinThreads, 0, false, join_arguments, stream);
+    if (Status s = launch(instance.join, kJoinParts * grid, kJoinThreads, 0, false, join_arguments, stream); !s.ok() || !has_overlay(cache)) return s;
+    return join_exact(cache, args, joining, stream);
 }
 
 }  // namespace turboquant::cuda

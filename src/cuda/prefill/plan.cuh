@@ -6,6 +6,7 @@
 #include "core/page.hpp"
 #include "cuda/attend/params.hpp"
 #include "cuda/device/warp.cuh"
+#include "cuda/overlay/tables.hpp"
 
 namespace turboquant::cuda {
 
@@ -20,6 +21,14 @@ __host__ __device__ inline TilePages tile_pages(int length, int queries, int gro
     const int first_position = length - queries + tile * kRows / group, last_position = length - queries + (end - 1) / group;
     const int begin = window > 0 && first_position - window + 1 > 0 ? (first_position - window + 1) / kPageTokens : 0;
     return {begin, last_position / kPageTokens - begin + 1};
+}
+
+// Those of them that are coded; where there are none, one of them: what becomes of it is dropped (overlay/join.cuh).
+__device__ inline TilePages coded_tile(const AttendParams& p, int sequence, int length, TilePages all) {
+    if (p.slot_of_page == nullptr) return all;
+    const CodedPages coded = coded_pages(p.slot_of_page, p.num_pages, p.block_table + static_cast<std::int64_t>(sequence) * p.table_stride, (length + kPageTokens - 1) / kPageTokens);
+    const int first = max(all.first, coded.first), end = min(all.first + all.num, coded.end);
+    return first < end ? TilePages{first, end - first} : TilePages{all.first, 1};
 }
 
 template <int kRows>
@@ -50,7 +59,7 @@ __device__ PrefillPlan make_prefill_plan(const AttendParams& p, int ctas, std::u
     for (int b = warp; b < p.batch; b += warps) {
         const int length = p.lengths[b], queries = answered(p, b, length), tiles = num_tiles<kRows>(queries, p.group);
         std::uint32_t pages = 0;
-        for (int i = lane; i < tiles; i += 32) pages += tile_pages<kRows>(length, queries, p.group, p.window, i).num;
+        for (int i = lane; i < tiles; i += 32) pages += coded_tile(p, b, length, tile_pages<kRows>(length, queries, p.group, p.window, i)).num;
         pages = __reduce_add_sync(~0u, pages);
         if (lane == 0) starts[b + 1] = pages * p.kv_heads;
     }
@@ -132,7 +141,7 @@ struct PrefillUnit {
         tile = tile_in_order(order, num_tiles<kRows>(queries, p.group));
         pages = pages_of(p, tile);
     }
-    __device__ TilePages pages_of(const AttendParams& p, int which) const { return tile_pages<kRows>(length, queries, p.group, p.window, which); }
+    __device__ TilePages pages_of(const AttendParams& p, int which) const { return coded_tile(p, sequence, length, tile_pages<kRows>(length, queries, p.group, p.window, which)); }
     __device__ std::uint32_t end() const { return start + pages.num; }
     // Blob of the unit's item, in units of 128 bytes from the pool.
     __device__ std::uint64_t blob(const AttendParams& p, std::uint32_t item) const {

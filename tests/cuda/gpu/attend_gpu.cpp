@@ -88,6 +88,17 @@ TEST(Attend, QueriesOfDifferentNumber) {
     check({.page = page(128, 4, 4), .group = 8, .num_queries = 3, .lengths = {300, 64, 1, 70, 1000, 12}, .queries = {3, 0, 1, 2, 1, 3}});
 }
 
+TEST(Attend, ManyRows) {  // wide_kernel.cuh, where the device has it
+    for (int group : {9, 16, 17, 32, 48}) {
+        for (int window : {0, 1, 64, 100, 700}) check({.page = page(128, 4, 4), .group = group, .num_queries = 2, .lengths = kRagged, .window = window, .sharpness = 3, .sinks = true});
+        check({.page = page(128, 3, 2), .group = group, .lengths = kRagged, .softcap = 30, .sharpness = 3});
+        check({.page = page(128, 4, 4), .kv_heads = 1, .group = group, .lengths = {16384}});                   // 132 CTAs share a unit
+        check({.page = page(128, 4, 4), .kv_heads = 8, .group = group, .lengths = std::vector<int>(200, 64)});  // many units per team
+        check({.page = page(112, 4, 4), .group = group, .lengths = kRagged, .softcap = 30});
+        check({.page = page(256, 4, 4), .group = group, .lengths = kRagged, .window = 100});
+    }
+}
+
 TEST(Attend, SlidingWindow) {
     for (int window : {1, 63, 64, 100, 512}) {
         check({.page = page(128, 4, 4), .lengths = kRagged, .window = window});
@@ -119,14 +130,16 @@ TEST(Attend, LargeQueries) {
 }
 
 TEST(Attend, SameBitsEveryTimeAndHoweverStarted) {
-    for (const std::vector<int>& lengths : {kRagged, std::vector<int>(8, 1024)}) {
-        std::vector<float> first;
-        for (cuda::Start start : {cuda::Start::after, cuda::Start::after, cuda::Start::overlapped, cuda::Start::overlapped_tables}) {
-            Problem problem({.page = page(128, 4, 4), .kv_heads = 8, .lengths = lengths, .start = start});
-            for (int i = 0; i < 5; ++i) {
-                const std::vector<float> out = problem.run();
-                if (first.empty()) first = out;
-                ASSERT_EQ(std::memcmp(out.data(), first.data(), 4 * out.size()), 0);
+    for (int group : {4, 16, 32}) {
+        for (const std::vector<int>& lengths : {kRagged, std::vector<int>(8, 1024)}) {
+            std::vector<float> first;
+            for (cuda::Start start : {cuda::Start::after, cuda::Start::after, cuda::Start::overlapped, cuda::Start::overlapped_tables}) {
+                Problem problem({.page = page(128, 4, 4), .kv_heads = 8, .group = group, .lengths = lengths, .start = start});
+                for (int i = 0; i < 5; ++i) {
+                    const std::vector<float> out = problem.run();
+                    if (first.empty()) first = out;
+                    ASSERT_EQ(std::memcmp(out.data(), first.data(), 4 * out.size()), 0);
+                }
             }
         }
     }

@@ -1,4 +1,6 @@
 // The C interface does what the C++ one does, and refuses with a message.
+#include <cstddef>
+
 #include "problem.hpp"
 #include "turboquant/turboquant.h"
 
@@ -55,6 +57,39 @@ TEST(CApi, AttendsAndRefuses) {
     spec.trellis_codes = 1;
     EXPECT_EQ(tq_attend(&cache, &args, nullptr, message, 12), TQ_UNSUPPORTED);
     EXPECT_EQ(std::string(message), "trellis_cod");
+}
+
+TEST(CApi, OverlayIsTranslated) {
+    tq_page_spec spec{};
+    spec.size = sizeof spec;
+    spec.head_dim = 128;
+    spec.key_bits = spec.value_bits = 4;
+    char message[200];
+    size_t bytes = 0, zeroed = 0, scratch = 0;
+    ASSERT_EQ(tq_overlay_memory(&spec, 2, 8, 3, &bytes, &zeroed, message, sizeof message), TQ_OK) << message;
+    EXPECT_EQ(bytes - zeroed, 3u * 2 * 2 * 64 * 128 * 2);
+    EXPECT_EQ(tq_overlay_memory(&spec, 2, 0, 3, &bytes, &zeroed, message, sizeof message), TQ_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(message).find("num_pages is 0"), std::string::npos);
+    ASSERT_EQ(tq_overlay_scratch(&spec, 8, 5, &scratch, message, sizeof message), TQ_OK);
+    EXPECT_EQ(scratch, 5u * 8 * 129 * 4);
+    tq_overlay overlay{};
+    overlay.size = sizeof overlay;
+    overlay.num_slots = 3;
+    overlay.num_pages = 8;
+    tq_paged_cache cache{};
+    cache.size = sizeof cache;
+    cache.spec = &spec;
+    cache.pages = reinterpret_cast<void*>(256);
+    cache.page_stride = cache.head_stride = 8704;
+    cache.kv_heads = 1;
+    cache.overlay = &overlay;
+    tq_page_list list{};
+    list.size = sizeof list;
+    list.num = 1;
+    EXPECT_EQ(tq_forget_pages(&cache, &list, nullptr, message, sizeof message), TQ_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(message).find("overlay.memory is null"), std::string::npos);
+    cache.size = offsetof(tq_paged_cache, reserved);  // compiled against an older header: no overlay
+    EXPECT_EQ(tq_forget_pages(&cache, &list, nullptr, message, sizeof message), TQ_OK) << message;
 }
 
 TEST(CApi, ConvertsPages) {
