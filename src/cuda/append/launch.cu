@@ -7,6 +7,7 @@
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
+#include "cuda/plain/launch.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -28,6 +29,7 @@ const void* kernel_for(int head_dim) {
 Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
     if (Status s = check_append(cache, args); !s.ok()) return s;
     if (args.tokens == 0) return {};
+    if (uses_records(cache.spec)) return plain_append(cache, args, stream);
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
     const PageSpec& spec = cache.spec;
