@@ -110,6 +110,9 @@ PlainAttendParams plain_attend_params(const PagedCache& cache, const AttendArgs&
     p.page = record_page(spec);
     p.key_code = plain_book(spec, Side::key).code;
     p.value_code = plain_book(spec, Side::value).code;
+    if (p.page.keys.kind == RecordKind::prod) {  // a factor counts 1 / sqrt(head_dim) times
+        for (float& level : p.key_code.level) level *= p.norm;
+    }
     p.keys = rotation_bits(spec.head_dim, spec.seed, Side::key, false);
     p.values = rotation_bits(spec.head_dim, spec.seed, Side::value, true);
     p.sketch = plain_sketch(spec, cache.sketch_table);
