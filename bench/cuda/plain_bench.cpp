@@ -136,7 +136,7 @@ void measure(const Named& named, int batch, int length, std::ofstream* json, boo
 
     const int heads = kHeads * kGroup;
     const auto needed = cuda::attend_workspace(named.spec, kHeads, heads, 1);
-    must(needed.status());
+    if (!needed.ok()) must(needed.status());
     Buffer workspace(needed.value().bytes), output(static_cast<std::size_t>(batch) * heads * kHeadDim * 2);
     must(cudaMemset(workspace.data, 0, needed.value().zeroed));
     std::vector<std::uint16_t> queries(static_cast<std::size_t>(batch) * heads * kHeadDim);
