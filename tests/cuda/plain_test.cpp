@@ -65,74 +65,91 @@ TEST_P(PlainSpecs, Attend) {
     for (const cuda::PageSpec& page : record_specs(GetParam())) attend_error({.page = page, .lengths = {70, 1}});
 }
 
-// Random rows, with zeros of both signs, infinities and NaN among them, appended in two calls.
+// Random rows, with zeros of both signs, infinities and NaN among them, appended to one sequence in several calls. skipped: a row of each call
+// that has no slot.
+void check_codes(const cuda::PageSpec& page, const std::vector<int>& steps, int skipped) {
+    const int d = page.head_dim, pages = 4;
+    std::mt19937 engine(static_cast<unsigned>(d + page.key_bits));
+    std::normal_distribution<float> normal;
+    std::vector<std::uint8_t> pool(pages * cuda::blob_bytes(page));
+    for (auto& b : pool) b = static_cast<std::uint8_t>(engine());
+    RecordAppender wanted(page, 1, pool);
+    std::vector<float> table(cuda::sketch_table_bytes(page) / sizeof(float));
+    if (!table.empty()) {
+        ASSERT_TRUE(cuda::fill_sketch_table(page, table.data()).ok());
+    }
+    cuda::PagedCache cache;
+    cache.spec = page;
+    cache.kv_heads = 1;
+    cache.pages = pool.data();
+    cache.page_stride = cache.head_stride = static_cast<std::int64_t>(cuda::blob_bytes(page));
+    cache.sketch_table = table.empty() ? nullptr : table.data();
+    const std::vector<std::int32_t> block_table = {2, 0, 1};
+    int length = 0;
+    for (int rows : steps) {
+        std::vector<std::uint16_t> half[2];
+        std::vector<std::int64_t> slots;
+        std::vector<int> previous;
+        for (int i = 0; i < rows; ++i) {
+            const int position = length + i;
+            slots.push_back(i == skipped ? -1 : block_table[position / 64] * 64ll + position % 64);
+            previous.push_back(position >= 64 ? block_table[position / 64 - 1] : -1);
+        }
+        for (auto& side : half) {
+            for (int i = 0; i < rows * d; ++i) side.push_back(float_to_half(normal(engine) * (i % 7 == 0 ? 5.0f : 1.0f) + static_cast<float>(i % d % 11)));
+            if (rows < 6) continue;
+            for (int j = 0; j < d; ++j) side[1 * d + j] = j % 3 ? 0 : 0x8000;                    // zeros
+            for (int j = 0; j < d; ++j) side[2 * d + j] = static_cast<std::uint16_t>(j % 5 ? (j % 2) << 15 : 0x3c00);
+            side[3 * d + 5] = 0x7c00;
+            side[4 * d + d - 1] = 0xfe01;
+            for (int j = 0; j < d; ++j) side[5 * d + j] = 0x7bff;                                // large
+        }
+        length += rows;
+        const std::vector<std::int32_t> query_start = {0, rows}, lengths = {length};
+        cuda::AppendArgs args;
+        args.tokens = rows;
+        args.keys = half[0].data();
+        args.values = half[1].data();
+        args.number = cuda::Number::fp16;
+        args.key_token_stride = args.key_head_stride = args.value_token_stride = args.value_head_stride = d;
+        args.slots = slots.data();
+        args.batch = 1;
+        args.query_start = query_start.data();
+        args.lengths = lengths.data();
+        args.block_table = block_table.data();
+        args.table_stride = 3;
+        const cuda::PlainAppendParams p = cuda::plain_append_params(cache, args);
+        with_head_dim(d, [&](auto head_dim) {
+            constexpr int kHeadDim = decltype(head_dim)::value;
+            auto memory = std::make_unique<cuda::EncodeWarpMemory<kHeadDim>>();
+            for (std::int64_t item = 0; item < 2 * rows; ++item) Warp::run([&] { cuda::append_item<kHeadDim>(p, item, *memory); });
+        });
+        wanted.append(half[0], half[1], slots, previous);
+        const auto at = std::mismatch(pool.begin(), pool.end(), wanted.pool().begin()).first - pool.begin();
+        ASSERT_EQ(at, static_cast<std::ptrdiff_t>(pool.size())) << describe(RecordCase{.page = page}) << ": first wrong byte is " << at % cache.page_stride << " of page " << at / cache.page_stride
+                                                                << ", values from " << layout_of(page).offset(Side::value) << " on, a record has " << layout_of(page).keys.record_bytes();
+    }
+}
+
 TEST_P(PlainSpecs, CodesAreTheCpus) {
     const std::vector<cuda::PageSpec> specs = record_specs(GetParam());
     for (std::size_t n = 0; n < specs.size(); ++n) {
-        const cuda::PageSpec& page = specs[n];
-        if (GetParam() > 128 && n % 2 && page.sketch == Sketch::gaussian) continue;  // half of them: fibers are slow
-        const int d = page.head_dim, pages = 4;
-        std::mt19937 engine(static_cast<unsigned>(d + page.key_bits));
-        std::normal_distribution<float> normal;
-        std::vector<std::uint8_t> pool(pages * cuda::blob_bytes(page));
-        for (auto& b : pool) b = static_cast<std::uint8_t>(engine());
-        RecordAppender wanted(page, 1, pool);
-        std::vector<float> table(cuda::sketch_table_bytes(page) / sizeof(float));
-        if (!table.empty()) {
-            ASSERT_TRUE(cuda::fill_sketch_table(page, table.data()).ok());
-        }
-        cuda::PagedCache cache;
-        cache.spec = page;
-        cache.kv_heads = 1;
-        cache.pages = pool.data();
-        cache.page_stride = cache.head_stride = static_cast<std::int64_t>(cuda::blob_bytes(page));
-        cache.sketch_table = table.empty() ? nullptr : table.data();
-        // One sequence in pages 2, 0, 1: 18 rows, then 50 that fill the page and begin the next.
-        const std::vector<std::int32_t> block_table = {2, 0, 1};
-        int length = 0;
-        for (int rows : {18, 50}) {
-            std::vector<std::uint16_t> half[2];
-            std::vector<std::int64_t> slots;
-            std::vector<int> previous;
-            for (int i = 0; i < rows; ++i) {
-                const int position = length + i;
-                slots.push_back(i == 7 ? -1 : block_table[position / 64] * 64ll + position % 64);
-                previous.push_back(position >= 64 ? block_table[position / 64 - 1] : -1);
-            }
-            for (auto& side : half) {
-                for (int i = 0; i < rows * d; ++i) side.push_back(float_to_half(normal(engine) * (i % 7 == 0 ? 5.0f : 1.0f) + static_cast<float>(i % d % 11)));
-                for (int j = 0; j < d; ++j) side[1 * d + j] = j % 3 ? 0 : 0x8000;                    // zeros
-                for (int j = 0; j < d; ++j) side[2 * d + j] = static_cast<std::uint16_t>(j % 5 ? (j % 2) << 15 : 0x3c00);
-                side[3 * d + 5] = 0x7c00;
-                side[4 * d + d - 1] = 0xfe01;
-                for (int j = 0; j < d; ++j) side[5 * d + j] = 0x7bff;                                // large
-            }
-            length += rows;
-            const std::vector<std::int32_t> query_start = {0, rows}, lengths = {length};
-            cuda::AppendArgs args;
-            args.tokens = rows;
-            args.keys = half[0].data();
-            args.values = half[1].data();
-            args.number = cuda::Number::fp16;
-            args.key_token_stride = args.key_head_stride = args.value_token_stride = args.value_head_stride = d;
-            args.slots = slots.data();
-            args.batch = 1;
-            args.query_start = query_start.data();
-            args.lengths = lengths.data();
-            args.block_table = block_table.data();
-            args.table_stride = 3;
-            const cuda::PlainAppendParams p = cuda::plain_append_params(cache, args);
-            with_head_dim(d, [&](auto head_dim) {
-                constexpr int kHeadDim = decltype(head_dim)::value;
-                auto memory = std::make_unique<cuda::EncodeWarpMemory<kHeadDim>>();
-                for (std::int64_t item = 0; item < 2 * rows; ++item) Warp::run([&] { cuda::append_item<kHeadDim>(p, item, *memory); });
-            });
-            wanted.append(half[0], half[1], slots, previous);
-            const auto at = std::mismatch(pool.begin(), pool.end(), wanted.pool().begin()).first - pool.begin();
-            ASSERT_EQ(at, static_cast<std::ptrdiff_t>(pool.size())) << describe(RecordCase{.page = page}) << ": first wrong byte is " << at % cache.page_stride << " of page " << at / cache.page_stride
-                                                                    << ", values from " << layout_of(page).offset(Side::value) << " on, a record has " << layout_of(page).keys.record_bytes();
-        }
+        if (GetParam() > 128 && n % 2 && specs[n].sketch == Sketch::gaussian) continue;  // half of them: fibers are slow
+        check_codes(specs[n], {18, 50}, 7);
     }
+}
+
+// Which rows a reference is the mean of, on codes that are quickly made.
+TEST(PlainAppend, RunsAndPagesBefore) {
+    cuda::PageSpec page = record_specs(64)[4];
+    page.gain_search = false;
+    check_codes(page, {66}, -1);       // the second page's first rows: the mean of the 64 before, of this very call
+    check_codes(page, {66}, 30);       // which has a hole: their own mean
+    check_codes(page, {66}, 63);
+    check_codes(page, {60, 9}, -1);    // a page before that was begun earlier
+    check_codes(page, {64, 17}, -1);   // a long run
+    page.centred_keys = false;
+    check_codes(page, {66}, -1);
 }
 
 INSTANTIATE_TEST_SUITE_P(HeadDims, PlainSpecs, testing::ValuesIn(kHeadDims), [](const auto& one) { return "d" + std::to_string(one.param); });

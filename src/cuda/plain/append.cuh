@@ -20,6 +20,12 @@ TQ_DEV bool is_linked(const PlainAppendParams& p, int i) {
     return before >= 0 && slot == before + 1 && slot % kTokensPerPage != 0;
 }
 
+// Bit i: token first + i is linked. A warp.
+TQ_DEV std::uint64_t links_from(const PlainAppendParams& p, int first) {
+    const std::uint32_t low = device::ballot(is_linked(p, first + device::lane_id())), high = device::ballot(is_linked(p, first + 32 + device::lane_id()));
+    return static_cast<std::uint64_t>(high) << 32 | low;
+}
+
 // The page before the one that token begins; negative: none.
 TQ_DEV std::int64_t plain_page_before(const PlainAppendParams& p, int token) {
     if (p.query_start == nullptr || p.batch == 0 || token < p.query_start[0] || token >= p.query_start[p.batch]) return -1;
@@ -32,13 +38,14 @@ TQ_DEV std::int64_t plain_page_before(const PlainAppendParams& p, int token) {
     return position < kTokensPerPage ? -1 : p.block_table[static_cast<std::int64_t>(low) * p.table_stride + position / kTokensPerPage - 1];
 }
 
+// A warp.
 TQ_DEV PlainReference reference_of(const PlainAppendParams& p, int token) {
     constexpr int kLongRun = 16;     // rows whose mean may be a reference although there is a page before
     const std::int64_t slot = p.slots[token];
     PlainReference reference{p.centred ? PlainReference::stored : PlainReference::none, slot / kTokensPerPage, 0, 0};
     if (!p.centred) return reference;
     int begin = token;
-    while (is_linked(p, begin)) --begin;
+    for (std::uint64_t links = links_from(p, token - 63); links >> 63; links <<= 1) --begin;
     // Where slots of the page were skipped in this call, the run that begins the page counts, if it is in this call.
     const int place = static_cast<int>(p.slots[begin] % kTokensPerPage);
     if (place != 0) {
@@ -46,7 +53,7 @@ TQ_DEV PlainReference reference_of(const PlainAppendParams& p, int token) {
         begin -= place;
     }
     int end = begin + 1;
-    while (is_linked(p, end)) ++end;
+    for (std::uint64_t links = links_from(p, end); links & 1; links >>= 1) ++end;
     reference = {PlainReference::mean, reference.page, begin, end - begin};
     if (reference.length >= kLongRun) return reference;
     const std::int64_t before = plain_page_before(p, begin);
@@ -54,9 +61,8 @@ TQ_DEV PlainReference reference_of(const PlainAppendParams& p, int token) {
     // The page before may begin in this very call: then its reference is the mean of its 64 rows; or, if some of these are skipped,
     // whatever another warp is about to settle: the run takes its own mean.
     if (slot_at(p, begin - kTokensPerPage) == before * kTokensPerPage) {
-        bool whole = slot_at(p, begin - 1) == before * kTokensPerPage + kTokensPerPage - 1;
-        for (int i = begin - kTokensPerPage + 1; i < begin && whole; ++i) whole = is_linked(p, i);
-        if (whole) reference = {PlainReference::mean, reference.page, begin - kTokensPerPage, kTokensPerPage};
+        constexpr std::uint64_t kAll = ~0ull >> 1;  // of its rows but the first
+        if ((links_from(p, begin - kTokensPerPage + 1) & kAll) == kAll) reference = {PlainReference::mean, reference.page, begin - kTokensPerPage, kTokensPerPage};
         return reference;
     }
     return {PlainReference::stored, before, 0, 0};
@@ -67,28 +73,57 @@ TQ_DEV std::uint16_t row_half(const PlainAppendParams& p, const PlainAppendSide&
     return p.number == Number::fp16 ? static_cast<const std::uint16_t*>(side.rows)[at] : device::half_bits(load_number(side.rows, at, p.number));
 }
 
+// One dim of a run's rows in binary16, zero beyond its length. The branch on the format is outside the loop: then its loads are under way together.
+template <Number kNumber>
+TQ_DEV void load_column(const PlainAppendParams& p, int run, int length, int head, int dim, std::uint16_t* column) {
+    const std::int64_t first = run * p.keys.token_stride + head * p.keys.head_stride + dim;
+    TQ_UNROLL
+    for (int t = 0; t < kTokensPerPage; ++t) {
+        const std::int64_t at = first + t * p.keys.token_stride;
+        column[t] = t >= length ? std::uint16_t{0} : kNumber == Number::fp16 ? static_cast<const std::uint16_t*>(p.keys.rows)[at] : device::half_bits(load_number(p.keys.rows, at, kNumber));
+    }
+}
+TQ_DEV void load_column(const PlainAppendParams& p, int run, int length, int head, int dim, std::uint16_t* column) {
+    if (p.number == Number::bf16) load_column<Number::bf16>(p, run, length, head, dim, column);
+    else if (p.number == Number::fp16) load_column<Number::fp16>(p, run, length, head, dim, column);
+    else load_column<Number::fp32>(p, run, length, head, dim, column);
+}
+
 // The mean over a run's rows, those with an infinity or NaN aside (core/reference.cpp, tile_reference()).
 template <int kHeadDim>
 TQ_DEV void mean_of_run(const PlainAppendParams& p, int run, int length, int head, std::uint16_t* mean) {
     const int lane = device::lane_id();
-    std::uint64_t counted = 0;
-    int count = 0;
-    for (int t = 0; t < length; ++t) {
-        bool broken = false;
-        for (int k = 0; k < kStrided<kHeadDim>; ++k) broken = broken || (has_number<kHeadDim>(k) && (row_half(p, p.keys, run + t, head, lane + 32 * k) & 0x7c00u) == 0x7c00u);
-        if (device::any_lane(broken)) continue;
-        counted |= 1ull << t;
-        ++count;
-    }
+    std::uint16_t column[kTokensPerPage];
+    std::uint32_t finite[2] = {~0u, ~0u};
     for (int k = 0; k < kStrided<kHeadDim>; ++k) {
-        float column[kTokensPerPage];
+        if (!has_number<kHeadDim>(k)) continue;
+        load_column(p, run, length, head, lane + 32 * k, column);
+        TQ_UNROLL
         for (int t = 0; t < kTokensPerPage; ++t) {
-            column[t] = counted >> t & 1 && has_number<kHeadDim>(k) ? device::half_value(row_half(p, p.keys, run + t, head, lane + 32 * k)) : 0.0f;
+            if ((column[t] & 0x7c00u) == 0x7c00u) finite[t / 32] &= ~(1u << t % 32);
         }
+    }
+    TQ_UNROLL
+    for (int h = 16; h >= 1; h /= 2) {
+        finite[0] &= device::exchange(finite[0], h);
+        finite[1] &= device::exchange(finite[1], h);
+    }
+    const std::uint64_t counted = (static_cast<std::uint64_t>(finite[1]) << 32 | finite[0]) & (~0ull >> (kTokensPerPage - length));
+    int count = 0;
+    for (std::uint64_t left = counted; left; left &= left - 1) ++count;
+    for (int k = 0; k < kStrided<kHeadDim>; ++k) {
+        mean[k] = 0;
+        if (!has_number<kHeadDim>(k) || count == 0) continue;
+        load_column(p, run, length, head, lane + 32 * k, column);
+        float sum[kTokensPerPage];
+        TQ_UNROLL
+        for (int t = 0; t < kTokensPerPage; ++t) sum[t] = counted >> t & 1 ? device::half_value(column[t]) : 0.0f;
+        TQ_UNROLL
         for (int h = kTokensPerPage / 2; h >= 1; h /= 2) {
-            for (int t = 0; t < h; ++t) column[t] = column[t] + column[t + h];
+            TQ_UNROLL
+            for (int t = 0; t < h; ++t) sum[t] = sum[t] + sum[t + h];
         }
-        mean[k] = count == 0 ? std::uint16_t{0} : device::half_bits(column[0] / static_cast<float>(count));
+        mean[k] = device::half_bits(sum[0] / static_cast<float>(count));
     }
 }
 
