@@ -73,57 +73,72 @@ TQ_DEV std::uint16_t row_half(const PlainAppendParams& p, const PlainAppendSide&
     return p.number == Number::fp16 ? static_cast<const std::uint16_t*>(side.rows)[at] : device::half_bits(load_number(side.rows, at, p.number));
 }
 
-// One dim of a run's rows in binary16, zero beyond its length. The branch on the format is outside the loop: then its loads are under way together.
+// One dim of a run's rows. The branch on their format is around all of it: then the loads of a step are under way together.
 template <Number kNumber>
-TQ_DEV void load_column(const PlainAppendParams& p, int run, int length, int head, int dim, std::uint16_t* column) {
-    const std::int64_t first = run * p.keys.token_stride + head * p.keys.head_stride + dim;
-    TQ_UNROLL
-    for (int t = 0; t < kTokensPerPage; ++t) {
-        const std::int64_t at = first + t * p.keys.token_stride;
-        column[t] = t >= length ? std::uint16_t{0} : kNumber == Number::fp16 ? static_cast<const std::uint16_t*>(p.keys.rows)[at] : device::half_bits(load_number(p.keys.rows, at, kNumber));
+struct RunColumn {
+    const void* rows;
+    std::int64_t first, stride;      // in numbers
+    int length;
+
+    TQ_DEV std::uint16_t half(int t) const {
+        if (t >= length) return 0;
+        const std::int64_t at = first + t * stride;
+        return kNumber == Number::fp16 ? static_cast<const std::uint16_t*>(rows)[at] : device::half_bits(load_number(rows, at, kNumber));
     }
-}
-TQ_DEV void load_column(const PlainAppendParams& p, int run, int length, int head, int dim, std::uint16_t* column) {
-    if (p.number == Number::bf16) load_column<Number::bf16>(p, run, length, head, dim, column);
-    else if (p.number == Number::fp16) load_column<Number::fp16>(p, run, length, head, dim, column);
-    else load_column<Number::fp32>(p, run, length, head, dim, column);
+    // Bit t: row t has an infinity or NaN there.
+    TQ_DEV std::uint64_t broken() const {
+        std::uint64_t bits = 0;
+        for (int t = 0; t < kTokensPerPage; t += 16) {
+            std::uint32_t some = 0;
+            TQ_UNROLL
+            for (int i = 0; i < 16; ++i) some |= static_cast<std::uint32_t>((half(t + i) & 0x7c00u) == 0x7c00u) << i;
+            bits |= static_cast<std::uint64_t>(some) << t;
+        }
+        return bits;
+    }
+    // The tree sum over 64 rows: those of equal remainder mod 8 first, which the tree adds up first.
+    TQ_DEV float sum(std::uint64_t counted) const {
+        const auto row = [&](int t) { return counted >> t & 1 ? device::half_value(half(t)) : 0.0f; };
+        const auto eight = [&](int t) { return ((row(t) + row(t + 32)) + (row(t + 16) + row(t + 48))) + ((row(t + 8) + row(t + 40)) + (row(t + 24) + row(t + 56))); };
+        float even = 0, odd = 0;
+        for (int t = 0; t < 2; ++t) {
+            even = odd;
+            odd = (eight(t) + eight(t + 4)) + (eight(t + 2) + eight(t + 6));
+        }
+        return even + odd;
+    }
+};
+
+// Calls work with the column of a dim, in its format.
+template <class Work>
+TQ_DEV void with_column(const PlainAppendParams& p, int run, int length, int head, int dim, Work&& work) {
+    const std::int64_t stride = p.keys.token_stride, first = run * stride + head * p.keys.head_stride + dim;
+    if (p.number == Number::bf16) work(RunColumn<Number::bf16>{p.keys.rows, first, stride, length});
+    else if (p.number == Number::fp16) work(RunColumn<Number::fp16>{p.keys.rows, first, stride, length});
+    else work(RunColumn<Number::fp32>{p.keys.rows, first, stride, length});
 }
 
 // The mean over a run's rows, those with an infinity or NaN aside (core/reference.cpp, tile_reference()).
 template <int kHeadDim>
 TQ_DEV void mean_of_run(const PlainAppendParams& p, int run, int length, int head, std::uint16_t* mean) {
     const int lane = device::lane_id();
-    std::uint16_t column[kTokensPerPage];
-    std::uint32_t finite[2] = {~0u, ~0u};
+    std::uint64_t broken = 0;
     for (int k = 0; k < kStrided<kHeadDim>; ++k) {
-        if (!has_number<kHeadDim>(k)) continue;
-        load_column(p, run, length, head, lane + 32 * k, column);
-        TQ_UNROLL
-        for (int t = 0; t < kTokensPerPage; ++t) {
-            if ((column[t] & 0x7c00u) == 0x7c00u) finite[t / 32] &= ~(1u << t % 32);
-        }
+        if (has_number<kHeadDim>(k)) with_column(p, run, length, head, lane + 32 * k, [&](const auto& column) { broken |= column.broken(); });
     }
+    std::uint32_t low = static_cast<std::uint32_t>(broken), high = static_cast<std::uint32_t>(broken >> 32);
     TQ_UNROLL
     for (int h = 16; h >= 1; h /= 2) {
-        finite[0] &= device::exchange(finite[0], h);
-        finite[1] &= device::exchange(finite[1], h);
+        low |= device::exchange(low, h);
+        high |= device::exchange(high, h);
     }
-    const std::uint64_t counted = (static_cast<std::uint64_t>(finite[1]) << 32 | finite[0]) & (~0ull >> (kTokensPerPage - length));
+    const std::uint64_t counted = ~(static_cast<std::uint64_t>(high) << 32 | low) & (~0ull >> (kTokensPerPage - length));
     int count = 0;
     for (std::uint64_t left = counted; left; left &= left - 1) ++count;
     for (int k = 0; k < kStrided<kHeadDim>; ++k) {
         mean[k] = 0;
         if (!has_number<kHeadDim>(k) || count == 0) continue;
-        load_column(p, run, length, head, lane + 32 * k, column);
-        float sum[kTokensPerPage];
-        TQ_UNROLL
-        for (int t = 0; t < kTokensPerPage; ++t) sum[t] = counted >> t & 1 ? device::half_value(column[t]) : 0.0f;
-        TQ_UNROLL
-        for (int h = kTokensPerPage / 2; h >= 1; h /= 2) {
-            TQ_UNROLL
-            for (int t = 0; t < h; ++t) sum[t] = sum[t] + sum[t + h];
-        }
-        mean[k] = device::half_bits(sum[0] / static_cast<float>(count));
+        with_column(p, run, length, head, lane + 32 * k, [&](const auto& column) { mean[k] = device::half_bits(column.sum(counted) / static_cast<float>(count)); });
     }
 }
 
