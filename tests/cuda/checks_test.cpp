@@ -129,6 +129,7 @@ TEST(CudaChecks, PagesOfRecords) {
     EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.spec.value_bits = 3; }), "value_bits is 3; with value_scheme group"));
     EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.spec.sketch = static_cast<Sketch>(9); }), "sketch is 9"));
     EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.head_stride = 6272; }), "a blob has 6400 bytes"));
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.overlay.num_slots = 4; }), "pages of records have no overlay"));
     Good g;
     EXPECT_FALSE(uses_records(g.cache.spec));
     g.cache.spec.trellis_codes = true;

@@ -9,7 +9,7 @@ namespace turboquant::cuda {
 namespace {
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kPlainAppendWarps * 32) plain_append_kernel(const __grid_constant__ PlainAppendParams p) {
+__global__ void __launch_bounds__(kPlainAppendWarps * 32, 1) plain_append_kernel(const __grid_constant__ PlainAppendParams p) {
     __shared__ EncodeWarpMemory<kHeadDim> memory[kPlainAppendWarps];
     if (p.early) {
         device::launch_dependents();
