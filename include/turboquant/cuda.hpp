@@ -1,4 +1,4 @@
-// Attention and encoding on compressed pages in GPU memory (layout mma64, docs/format.md), for inference engines with paged caches.
+// Attention and encoding on compressed pages in GPU memory (layouts mma64 and records64, docs/format.md), for inference engines with paged caches.
 //
 // Every verb takes device pointers and a stream and enqueues one kernel or a few: nothing allocates, synchronises, prints or reads device values
 // on the host, and no state is kept beyond the caller's workspace. A captured graph follows lengths, tables and mappings that change
@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "turboquant/spec.hpp"
 #include "turboquant/status.hpp"
 
 namespace turboquant::cuda {
@@ -28,10 +29,25 @@ struct PageSpec {
     std::uint64_t seed = 0x54515f76315f0001;  // of the sign streams; the rotation is the Hadamard one
     bool centred_keys = true;                 // code the difference from the page's key reference
     bool gain_search = true;
-    bool trellis_codes = false;               // true is refused so far for 2 to 4 bits
+    bool trellis_codes = false;               // codes of 2 to 4 bits follow a trellis: slower here (see uses_records)
+    // The paper's and the original project's, as in Spec.
+    Estimator key_estimator = Estimator::mse;        // prod: key_bits 2, 3 or 4, the sign counted; centred_keys must be off
+    Sketch sketch = Sketch::gaussian;                // of prod; gaussian needs PagedCache::sketch_table
+    ValueScheme value_scheme = ValueScheme::rotated; // group: value_bits 2 or 4
 };
 
 Status validate(const PageSpec& spec);
+
+// Whether pages are lists of records (layout records64, docs/format.md): key_estimator prod, value_scheme group, or trellis_codes with a side
+// of 2 to 4 bits that is neither. append, attend and copy_pages serve them through plain kernels that are correct and not fast, for
+// every head_dim whatever TQ_CUDA_KERNELS names; prefill, export_pages and import_pages refuse them. spec must be valid.
+bool uses_records(const PageSpec& spec);
+
+// The random matrix S of a Gaussian sketch, in binary32, head_dim rows of head_dim numbers, number i of row j being S[i][j]. table is host
+// memory of sketch_table_bytes(): compute it once, copy it to the device, and name it in every cache of that head_dim and seed. It is the
+// matrix of the CPU's stores, so that codes made on this machine's GPU and CPU are the same bits.
+std::size_t sketch_table_bytes(const PageSpec& spec);  // 0: no table is needed. spec must be valid
+Status fill_sketch_table(const PageSpec& spec, float* table);
 
 // Bytes of a blob of one (page, KV head), a multiple of 128. spec must be valid.
 std::size_t blob_bytes(const PageSpec& spec);
@@ -60,6 +76,7 @@ struct PagedCache {
     std::int64_t page_stride = 0;             // bytes, multiples of 128
     std::int64_t head_stride = 0;
     Overlay overlay{};
+    const float* sketch_table = nullptr;      // device, aligned to 4 bytes: where sketch_table_bytes(spec) is not 0
 };
 
 // What must precede the kernel in the stream. With programmatic dependent launch it may start while the kernel before it is still running.
@@ -141,7 +158,7 @@ enum class RopeStyle : std::int32_t {
 // in float32, each product and each sum rounded once, no fused operation; the result is rounded to the rows' own format. So append gives the
 // same bits as it does for rows that were rotated so beforehand. A token whose position is negative or not below max_position has no entry:
 // nothing outside the tables is read, and its key is coded as one of NaN, as attention on it will show. A slot that is skipped may have any.
-// An overlay keeps the turned keys.
+// An overlay keeps the turned keys. Pages of records (uses_records) take none but turned ones: none.
 struct Rope {
     RopeStyle style = RopeStyle::none;
     int rotary_dim = 0;                       // even, 2 to head_dim; numbers from there on stay

@@ -33,11 +33,17 @@ typedef enum tq_status {
 typedef enum tq_number { TQ_BF16 = 0, TQ_FP16 = 1, TQ_FP32 = 2 } tq_number;
 typedef enum tq_start { TQ_AFTER = 0, TQ_OVERLAPPED = 1, TQ_OVERLAPPED_TABLES = 2 } tq_start;
 
+typedef enum tq_estimator { TQ_MSE = 0, TQ_PROD = 1 } tq_estimator;
+typedef enum tq_sketch { TQ_GAUSSIAN = 0, TQ_ORTHOGONAL = 1 } tq_sketch;
+typedef enum tq_value_scheme { TQ_ROTATED = 0, TQ_GROUP = 1 } tq_value_scheme;
+
 typedef struct tq_page_spec {
     size_t size;
     int32_t head_dim, key_bits, value_bits;
     int32_t centred_keys, gain_search, trellis_codes; /* 0 or 1 */
     uint64_t seed;                                    /* 0: the default one */
+    int32_t key_estimator, sketch, value_scheme;      /* tq_estimator, tq_sketch, tq_value_scheme */
+    int32_t reserved;                                 /* 0 */
 } tq_page_spec;
 
 typedef struct tq_overlay {
@@ -54,6 +60,7 @@ typedef struct tq_paged_cache {
     int32_t kv_heads;
     int32_t reserved;          /* 0 */
     const tq_overlay* overlay; /* NULL: none */
+    const float* sketch_table; /* device; for TQ_PROD with TQ_GAUSSIAN, else not read */
 } tq_paged_cache;
 
 typedef struct tq_attend_args {
@@ -121,6 +128,10 @@ typedef struct tq_page_images {
 
 /* Bytes of a blob of one (page, KV head). */
 TQ_API tq_status tq_blob_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size);
+
+/* The table of a Gaussian sketch: its bytes (0: the spec needs none), and the table in host memory, which the caller copies to the device. */
+TQ_API tq_status tq_sketch_table_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size);
+TQ_API tq_status tq_fill_sketch_table(const tq_page_spec* spec, float* table, char* message, size_t message_size);
 
 /* Bytes of the workspace of tq_attend on the current device, and how many of its first ones must be zero before the first use. */
 TQ_API tq_status tq_attend_workspace(const tq_page_spec* spec, int32_t kv_heads, int32_t query_heads, int32_t num_queries, size_t* bytes, size_t* zeroed, char* message,

@@ -51,6 +51,12 @@ Status translate(const tq_page_spec* given, cuda::PageSpec* spec) {
     spec->gain_search = c.gain_search != 0;
     spec->trellis_codes = c.trellis_codes != 0;
     if (c.seed != 0) spec->seed = c.seed;
+    if (c.key_estimator < 0 || c.key_estimator > 1) return turboquant::invalid_argument("key_estimator is " + std::to_string(c.key_estimator) + "; supported: TQ_MSE, TQ_PROD");
+    if (c.sketch < 0 || c.sketch > 1) return turboquant::invalid_argument("sketch is " + std::to_string(c.sketch) + "; supported: TQ_GAUSSIAN, TQ_ORTHOGONAL");
+    if (c.value_scheme < 0 || c.value_scheme > 1) return turboquant::invalid_argument("value_scheme is " + std::to_string(c.value_scheme) + "; supported: TQ_ROTATED, TQ_GROUP");
+    spec->key_estimator = static_cast<turboquant::Estimator>(c.key_estimator);
+    spec->sketch = static_cast<turboquant::Sketch>(c.sketch);
+    spec->value_scheme = static_cast<turboquant::ValueScheme>(c.value_scheme);
     return cuda::validate(*spec);
 }
 
@@ -66,6 +72,7 @@ Status translate(const tq_paged_cache* given, cuda::PagedCache* cache) {
         if (Status s = complete("overlay", c.overlay, &o); !s.ok()) return s;
         cache->overlay = {o.memory, o.num_slots, o.num_pages};
     }
+    cache->sketch_table = c.sketch_table;
     return translate(c.spec, &cache->spec);
 }
 
@@ -155,6 +162,21 @@ tq_status tq_blob_bytes(const tq_page_spec* spec, size_t* bytes, char* message, 
     if (!bytes) return report(turboquant::invalid_argument("bytes is null"), message, message_size);
     *bytes = cuda::blob_bytes(translated);
     return report({}, message, message_size);
+}
+
+tq_status tq_sketch_table_bytes(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    if (Status s = translate(spec, &translated); !s.ok()) return report(s, message, message_size);
+    if (!bytes) return report(turboquant::invalid_argument("bytes is null"), message, message_size);
+    *bytes = cuda::sketch_table_bytes(translated);
+    return report({}, message, message_size);
+}
+
+tq_status tq_fill_sketch_table(const tq_page_spec* spec, float* table, char* message, size_t message_size) {
+    cuda::PageSpec translated;
+    Status s = translate(spec, &translated);
+    if (s.ok()) s = cuda::fill_sketch_table(translated, table);
+    return report(s, message, message_size);
 }
 
 tq_status tq_attend_workspace(const tq_page_spec* spec, int32_t kv_heads, int32_t query_heads, int32_t num_queries, size_t* bytes, size_t* zeroed, char* message, size_t message_size) {

@@ -43,6 +43,12 @@ constexpr int trellis_dim(Side side, int head_dim, int n) {
     return n % per_lane * lanes + n / per_lane;
 }
 
+// Its inverse: the place of a dimension along the trellis.
+constexpr int trellis_place(Side side, int head_dim, int dim) {
+    const int lanes = side == Side::key ? 4 : 16;
+    return dim % lanes * (head_dim / lanes) + dim / lanes;
+}
+
 // --- the solver ---
 
 // Levels by generalised Lloyd steps on Gaussian numbers from the counter generator, then the integers that lose least. Deterministic

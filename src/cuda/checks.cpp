@@ -7,6 +7,7 @@
 #include "core/paley.hpp"
 #include "cuda/attend/policy.hpp"
 #include "cuda/overlay/tables.hpp"
+#include "cuda/plain/tables.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -33,13 +34,25 @@ Status validate(const PageSpec& spec) {
     }
     if (!page_has_bits(spec.key_bits)) return invalid_argument(given("key_bits", spec.key_bits) + "; supported on the GPU: 2, 3, 4, 8");
     if (!page_has_bits(spec.value_bits)) return invalid_argument(given("value_bits", spec.value_bits) + "; supported on the GPU: 2, 3, 4, 8");
-    if (spec.trellis_codes && (spec.key_bits <= 4 || spec.value_bits <= 4)) {
-        return unsupported("trellis_codes is true; on the GPU codes of 2 to 4 bits stand alone so far: set it to false");
+    if (spec.key_estimator != Estimator::mse && spec.key_estimator != Estimator::prod) return invalid_argument(given("key_estimator", static_cast<int>(spec.key_estimator)) + "; supported: mse (0), prod (1)");
+    if (spec.sketch != Sketch::gaussian && spec.sketch != Sketch::orthogonal) return invalid_argument(given("sketch", static_cast<int>(spec.sketch)) + "; supported: gaussian (0), orthogonal (1)");
+    if (spec.value_scheme != ValueScheme::rotated && spec.value_scheme != ValueScheme::group) return invalid_argument(given("value_scheme", static_cast<int>(spec.value_scheme)) + "; supported: rotated (0), group (1)");
+    if (spec.key_estimator == Estimator::prod) {
+        if (spec.key_bits > 4) return invalid_argument(given("key_bits", spec.key_bits) + "; with key_estimator prod it can be 2, 3 or 4, the sign counted");
+        if (spec.centred_keys) return invalid_argument("key_estimator prod needs centred_keys off: its keys are coded one by one, without a reference");
+    }
+    if (spec.value_scheme == ValueScheme::group && spec.value_bits != 2 && spec.value_bits != 4) {
+        return invalid_argument(given("value_bits", spec.value_bits) + "; with value_scheme group it can be 2 or 4");
     }
     return {};
 }
 
-std::size_t blob_bytes(const PageSpec& spec) { return page_layout(spec).blob_bytes(); }
+std::size_t blob_bytes(const PageSpec& spec) { return uses_records(spec) ? record_page(spec).blob_bytes() : page_layout(spec).blob_bytes(); }
+
+Status check_no_records(const PageSpec& spec, const char* verb) {
+    if (!uses_records(spec)) return {};
+    return unsupported(std::string(verb) + " does not serve pages of records (key_estimator prod, value_scheme group, trellis_codes of 2 to 4 bits); append, attend and copy_pages do");
+}
 
 static Status check_overlay(const PagedCache& cache);
 
@@ -64,6 +77,7 @@ static Status check_overlay_size(int num_pages, int num_slots) {
 
 static Status check_overlay(const PagedCache& cache) {
     if (cache.overlay.num_slots == 0) return {};
+    if (uses_records(cache.spec)) return unsupported("overlay.num_slots is " + std::to_string(cache.overlay.num_slots) + "; pages of records have no overlay: set it to 0");
     if (Status s = check_overlay_size(cache.overlay.num_pages, cache.overlay.num_slots); !s.ok()) return s;
     return check_pointer("overlay.memory", cache.overlay.memory, 256);
 }
@@ -81,6 +95,9 @@ Result<Workspace> overlay_memory(const PageSpec& spec, int kv_heads, int num_pag
     const OverlayLayout layout{num_pages, num_slots};
     return Workspace{layout.rows_offset() + static_cast<std::size_t>(num_slots) * OverlayLayout::slot_bytes(kv_heads, spec.head_dim), layout.rows_offset()};
 }
+
+// Where codes are made or attended to, a copy does without.
+static Status check_sketch(const PagedCache& cache) { return sketch_table_bytes(cache.spec) > 0 ? check_pointer("sketch_table", cache.sketch_table, 4) : Status{}; }
 
 Status check_group(int kv_heads, int query_heads, int num_queries) {
     if (kv_heads < 1 || query_heads < kv_heads || query_heads % kv_heads != 0 || query_heads / kv_heads > kMaxGroup) {
@@ -115,6 +132,7 @@ Status check_attend(const PagedCache& cache, const AttendArgs& args) {
     if (args.window < 0) return invalid_argument(given("window", args.window) + "; it must be 0 (none) or positive");
     if (args.start < Start::after || args.start > Start::overlapped_tables) return invalid_argument(given("start", static_cast<int>(args.start)) + "; supported: 0, 1, 2");
     if (args.batch == 0) return {};
+    if (Status s = check_sketch(cache); !s.ok()) return s;
     if (Status s = check_pointer("query", args.query, 16); !s.ok()) return s;
     if (Status s = check_pointer("output", args.output, 4); !s.ok()) return s;
     if (Status s = check_pointer("lengths", args.lengths, 4); !s.ok()) return s;
@@ -129,6 +147,7 @@ Status check_attend(const PagedCache& cache, const AttendArgs& args) {
 
 Status check_prefill(const PagedCache& cache, const AttendArgs& args) {
     if (Status s = check_cache(cache); !s.ok()) return s;
+    if (Status s = check_no_records(cache.spec, "prefill"); !s.ok()) return s;
     if (args.query_heads < cache.kv_heads || args.query_heads % cache.kv_heads != 0) {
         return invalid_argument(given("query_heads", args.query_heads) + "; it must be a multiple of kv_heads (" + std::to_string(cache.kv_heads) + ")");
     }
@@ -166,6 +185,7 @@ Status check_append(const PagedCache& cache, const AppendArgs& args) {
     if (Status s = check_cache(cache); !s.ok()) return s;
     if (args.tokens < 0) return invalid_argument(given("tokens", args.tokens) + "; it must not be negative");
     if (args.tokens == 0) return {};
+    if (Status s = check_sketch(cache); !s.ok()) return s;
     const std::uintptr_t size = args.number == Number::fp32 ? 4 : 2;
     if (args.number < Number::bf16 || args.number > Number::fp32) return invalid_argument(given("number", static_cast<int>(args.number)) + "; supported: bf16, fp16, fp32");
     if (Status s = check_pointer("keys", args.keys, size); !s.ok()) return s;
@@ -179,6 +199,9 @@ Status check_append(const PagedCache& cache, const AppendArgs& args) {
         return invalid_argument(given("start", static_cast<int>(args.start)) + "; supported for append: 0 and 1, since it reads what the kernel before wrote");
     }
     if (Status s = check_rope(args.rope, cache.spec.head_dim); !s.ok()) return s;
+    if (uses_records(cache.spec) && args.rope.style != RopeStyle::none) {
+        return unsupported(given("rope.style", static_cast<int>(args.rope.style)) + "; pages of records take keys that have been turned: set it to none (0)");
+    }
     if (args.batch < 0) return invalid_argument(given("batch", args.batch) + "; it must not be negative");
     if (args.batch == 0 && cache.overlay.num_slots > 0) return invalid_argument("batch is 0; with an overlay query_start, lengths and block_table of all sequences are needed");
     if (args.batch == 0) return {};
@@ -210,8 +233,9 @@ Status check_copy(const PagedCache& from, const PagedCache& to, const PageList& 
     if (Status s = check_cache(from); !s.ok()) return s;
     if (Status s = check_cache(to); !s.ok()) return s;
     const PageSpec &a = from.spec, &b = to.spec;
-    if (a.head_dim != b.head_dim || a.key_bits != b.key_bits || a.value_bits != b.value_bits || a.seed != b.seed) {
-        return invalid_argument("the two caches' specs differ in head_dim, bits or seed; codes can only be copied between equal ones");
+    if (a.head_dim != b.head_dim || a.key_bits != b.key_bits || a.value_bits != b.value_bits || a.seed != b.seed || a.trellis_codes != b.trellis_codes ||
+        a.key_estimator != b.key_estimator || a.sketch != b.sketch || a.value_scheme != b.value_scheme) {
+        return invalid_argument("the two caches' specs differ in head_dim, bits, seed or kind of codes; codes can only be copied between equal ones");
     }
     if (from.kv_heads != to.kv_heads) {
         return invalid_argument(given("kv_heads", to.kv_heads) + " where pages go and " + std::to_string(from.kv_heads) + " where they come from; they must be equal");
@@ -226,6 +250,7 @@ Status check_forget(const PagedCache& cache, const PageList& list) {
 
 Status check_images(const PagedCache& cache, const PageImages& images, const PageList& list) {
     if (Status s = check_cache(cache); !s.ok()) return s;
+    if (Status s = check_no_records(cache.spec, "converting pages"); !s.ok()) return s;
     if (images.layout != Layout::rows && images.layout != Layout::simd64) {
         return invalid_argument(given("layout", static_cast<int>(images.layout)) + "; supported: rows (0), simd64 (1)");
     }
@@ -240,10 +265,10 @@ Status check_images(const PagedCache& cache, const PageImages& images, const Pag
     return check_list(list, cache.kv_heads);
 }
 
-RotationBits rotation_bits(int head_dim, std::uint64_t seed, Side side, bool transposed) {
+RotationBits rotation_bits(int head_dim, std::uint64_t seed, std::uint64_t stream, bool transposed) {
     RotationBits bits{};
     for (int w = 0; w < (head_dim + 63) / 64; ++w) {
-        std::uint64_t word = counter_word(seed, static_cast<std::uint64_t>(side), w);
+        std::uint64_t word = counter_word(seed, stream, w);
         if (64 * w + 64 > head_dim) word &= (1ull << (head_dim % 64)) - 1;
         bits.sign[2 * w] = static_cast<std::uint32_t>(word);
         bits.sign[2 * w + 1] = static_cast<std::uint32_t>(word >> 32);

@@ -10,6 +10,8 @@ namespace turboquant::cuda {
 inline PageLayout page_layout(const PageSpec& spec) { return {spec.head_dim, spec.key_bits, spec.value_bits}; }
 
 Status check_cache(const PagedCache& cache);
+// Refuses pages of records, for what only mma64 pages have.
+Status check_no_records(const PageSpec& spec, const char* verb);
 // Everything but the workspace's size, which depends on the device.
 Status check_attend(const PagedCache& cache, const AttendArgs& args);
 Status check_prefill(const PagedCache& cache, const AttendArgs& args);
@@ -20,7 +22,10 @@ Status check_images(const PagedCache& cache, const PageImages& images, const Pag
 Status check_group(int kv_heads, int query_heads, int num_queries);
 
 // transposed: for the inverse.
-RotationBits rotation_bits(int head_dim, std::uint64_t seed, Side side, bool transposed);
+RotationBits rotation_bits(int head_dim, std::uint64_t seed, std::uint64_t stream, bool transposed);
+inline RotationBits rotation_bits(int head_dim, std::uint64_t seed, Side side, bool transposed) {
+    return rotation_bits(head_dim, seed, static_cast<std::uint64_t>(side), transposed);
+}
 float rotation_norm(int head_dim);
 
 }  // namespace turboquant::cuda

@@ -43,7 +43,6 @@ TEST(CudaChecks, GoodArgumentsPass) { EXPECT_EQ(Good().refusal(), ""); }
 TEST(CudaChecks, RefusalsNameTheArgument) {
     EXPECT_REFUSED(g.cache.spec.head_dim = 72, "head_dim is 72")
     EXPECT_REFUSED(g.cache.spec.key_bits = 5, "key_bits is 5")
-    EXPECT_REFUSED(g.cache.spec.trellis_codes = true, "trellis_codes")
     EXPECT_REFUSED(g.cache.head_stride = 8703, "head_stride is 8703")
     EXPECT_REFUSED(g.cache.head_stride = 128, "a blob has 8704 bytes")
     EXPECT_REFUSED(g.cache.pages = g.memory + 64, "pages is not aligned")
@@ -106,6 +105,51 @@ TEST(CudaChecks, PrefillTakesMoreRows) {
     EXPECT_NE(refusal([](Good& g) { g.cache.spec.head_dim = 72; }).find("head_dim is 72"), std::string::npos);
 }
 
+TEST(CudaChecks, PagesOfRecords) {
+    const auto paper = [](Good& g) {
+        g.cache.spec.key_bits = 3;
+        g.cache.spec.value_bits = 2;
+        g.cache.spec.centred_keys = false;
+        g.cache.spec.key_estimator = Estimator::prod;
+        g.cache.spec.value_scheme = ValueScheme::group;
+        g.cache.sketch_table = reinterpret_cast<const float*>(g.memory);
+    };
+    const auto refusal = [&](auto&& change) {
+        Good g;
+        paper(g);
+        change(g);
+        return g.refusal();
+    };
+    const auto contains = [](const std::string& text, const char* words) { return text.find(words) != std::string::npos; };
+    EXPECT_EQ(refusal([](Good&) {}), "");
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.sketch_table = nullptr; }), "sketch_table is null"));
+    EXPECT_EQ(refusal([](Good& g) { g.cache.sketch_table = nullptr, g.cache.spec.sketch = Sketch::orthogonal; }), "");
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.spec.centred_keys = true; }), "centred_keys off"));
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.spec.key_bits = 8; }), "key_bits is 8; with key_estimator prod"));
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.spec.value_bits = 3; }), "value_bits is 3; with value_scheme group"));
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.spec.sketch = static_cast<Sketch>(9); }), "sketch is 9"));
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.head_stride = 6272; }), "a blob has 6400 bytes"));
+    EXPECT_TRUE(contains(refusal([](Good& g) { g.cache.overlay.num_slots = 4; }), "pages of records have no overlay"));
+    Good g;
+    EXPECT_FALSE(uses_records(g.cache.spec));
+    g.cache.spec.trellis_codes = true;
+    EXPECT_TRUE(uses_records(g.cache.spec));
+    EXPECT_EQ(g.refusal(), "");  // 64 * (66 + 66) + 256 bytes: as many as mma64
+    EXPECT_TRUE(contains(check_prefill(g.cache, g.args).message(), "prefill does not serve pages of records"));
+    g.cache.spec.key_bits = g.cache.spec.value_bits = 8;
+    EXPECT_FALSE(uses_records(g.cache.spec));  // codes of 8 bits follow no trellis
+    paper(g);
+    PagedCache to = g.cache;
+    to.sketch_table = nullptr;
+    EXPECT_EQ(check_copy(g.cache, to, {}).message(), "");
+    to.spec.sketch = Sketch::orthogonal;
+    EXPECT_TRUE(contains(check_copy(g.cache, to, {}).message(), "specs differ"));
+    PageImages images;
+    images.data = g.memory;
+    images.page_stride = images.head_stride = 1 << 20;
+    EXPECT_TRUE(contains(check_images(g.cache, images, {}).message(), "converting pages does not serve"));
+}
+
 template <int D>
 void check_prefill_shape() {
     using Shape = PrefillShape<D>;
@@ -129,8 +173,9 @@ TEST(PrefillPolicy, EveryShapeFits) {
 }
 
 TEST(CudaChecks, RefusalsOfRopeNameTheArgument) {
-    const auto append = [](auto&& change) {
+    const auto append = [](auto&& change, bool records = false) {
         Good g;
+        g.cache.spec.trellis_codes = records;
         AppendArgs args;
         args.tokens = 3;
         args.keys = args.values = g.memory;
@@ -142,6 +187,8 @@ TEST(CudaChecks, RefusalsOfRopeNameTheArgument) {
     };
     EXPECT_EQ(append([](Rope&) {}), "");
     EXPECT_EQ(append([](Rope& rope) { rope = {}; }), "");
+    EXPECT_EQ(append([](Rope& rope) { rope = {}; }, true), "");
+    EXPECT_NE(append([](Rope&) {}, true).find("rope.style is 2; pages of records take keys that have been turned"), std::string::npos);
     EXPECT_NE(append([](Rope& rope) { rope.style = static_cast<RopeStyle>(3); }).find("rope.style is 3"), std::string::npos);
     for (int rotary_dim : {0, 63, 130}) {
         EXPECT_NE(append([&](Rope& rope) { rope.rotary_dim = rotary_dim; }).find("rope.rotary_dim is " + std::to_string(rotary_dim)), std::string::npos);

@@ -12,6 +12,8 @@
 #include "core/codebook.hpp"
 #include "core/convert.hpp"
 #include "core/counter_rng.hpp"
+#include "core/half.hpp"
+#include "core/record_page.hpp"
 #include "core/scheme.hpp"
 #include "support/vectors.hpp"
 
@@ -245,6 +247,58 @@ TEST(Golden, Schemes) {
                 if (bits != 4) compare(spec, side, "split/" + name + "/" + std::to_string(bits));
             }
         }
+    }
+    file.expect_all_used();
+}
+
+// Pages of records (layout records64), of the rows of the tiles.
+TEST(Golden, RecordPages) {
+    GoldenFile file("record_pages"), tiles("tiles");
+    using enum RecordKind;
+    struct Case {
+        std::string name;
+        RecordPage page;
+        bool trellis;
+        Sketch sketch;
+    };
+    for (const auto& [name, page, trellis, sketch] : {Case{"64/prod3/group2", {{Side::key, prod, 64, 3}, {Side::value, group, 64, 2}}, false, Sketch::gaussian},
+                                                      {"80/prod2-orthogonal/codes8", {{Side::key, prod, 80, 2}, {Side::value, codes, 80, 8}}, false, Sketch::orthogonal},
+                                                      {"80/codes3/group4", {{Side::key, codes, 80, 3}, {Side::value, group, 80, 4}}, false, Sketch::gaussian},
+                                                      {"64/trellis4/trellis3", {{Side::key, codes, 64, 4}, {Side::value, codes, 64, 3}}, true, Sketch::gaussian},
+                                                      {"80/trellis2/codes8", {{Side::key, codes, 80, 2}, {Side::value, codes, 80, 8}}, true, Sketch::gaussian}}) {
+        const int d = page.keys.head_dim;
+        testing::Tile tile(d, 0);
+        tile.numbers = tiles.get<std::uint16_t>(std::to_string(d) + "/rows");
+        tile.point();
+        std::vector<std::uint8_t> blob(page.blob_bytes(), 0);
+        for (const RecordSide& side : {page.keys, page.values}) {
+            std::uint8_t* part = blob.data() + page.offset(side.side);
+            Spec spec = testing::spec_of(d, side.bits);
+            spec.trellis_codes = trellis;
+            spec.sketch = sketch;
+            spec.key_estimator = page.keys.kind == prod ? Estimator::prod : Estimator::mse;
+            spec.value_scheme = page.values.kind == group ? ValueScheme::group : ValueScheme::rotated;
+            std::vector<std::uint16_t> mean(d, 0);
+            if (side.has_reference()) {
+                reference::tile_reference(d, tile.rows, ~0ull, mean.data());
+                std::memcpy(part + side.reference_offset(), mean.data(), 2 * mean.size());
+            }
+            for (int t = 0; t < RecordSide::kRecords; ++t) {
+                std::uint8_t* record = part + t * side.record_bytes();
+                std::vector<float> x(d);
+                for (int j = 0; j < d; ++j) x[j] = half_to_float(tile.rows[t][j]) - half_to_float(mean[j]);
+                if (side.kind != codes) {
+                    make_scheme(spec, side.side)->encode(x.data(), record);
+                    continue;
+                }
+                std::vector<std::uint8_t> code(d);
+                std::uint16_t scale;
+                reference::encode(make_coder(spec, side.side), x.data(), code.data(), &scale);
+                for (int j = 0; j < d; ++j) row_set_code(record, side.bits, j, code[j]);
+                std::memcpy(record + side.halves_offset(), &scale, 2);
+            }
+        }
+        EXPECT_TRUE(same_bits(blob, file.get<std::uint8_t>(name))) << name;
     }
     file.expect_all_used();
 }

@@ -575,8 +575,27 @@ def make_schemes(put):
                 put(f"{d}/split/{name}/{bits}", split_records(x, bits, side, outliers))
 
 
+def make_record_pages(put):
+    """Layout `records64`: 64 key records, the reference where keys are codes, 64 value records, zeros up to a multiple of 128 bytes."""
+    def code_part(d, bits, side, along_trellis):
+        _, codes, scales, mean = seal(tile_rows(d), 2 ** 64 - 1, bits, side, side == KEY, along_trellis=along_trellis)
+        part = np.concatenate([pack_rows(codes, bits), scales.view(np.uint8).reshape(TOKENS, 2)], axis=1).reshape(-1)
+        return np.concatenate([part, mean.view(np.uint8)]) if side == KEY else part
+
+    def page(name, keys, values):
+        blob = np.concatenate([keys, values])
+        put(name, np.concatenate([blob, np.zeros(-len(blob) % 128, np.uint8)]))
+
+    numbers = {d: tile_rows(d).astype(F32) for d in (64, 80)}
+    page("64/prod3/group2", prod_records(numbers[64], 3, False).reshape(-1), group_records(numbers[64], 2).reshape(-1))
+    page("80/prod2-orthogonal/codes8", prod_records(numbers[80], 2, True).reshape(-1), code_part(80, 8, VALUE, False))
+    page("80/codes3/group4", code_part(80, 3, KEY, False), group_records(numbers[80], 4).reshape(-1))
+    page("64/trellis4/trellis3", code_part(64, 4, KEY, True), code_part(64, 3, VALUE, True))
+    page("80/trellis2/codes8", code_part(80, 2, KEY, True), code_part(80, 8, VALUE, False))
+
+
 FILES = {"signs": make_signs, "codebooks": make_codebooks, "rotations": make_rotations, "encoded": make_encoded,
-         "tiles": make_tiles, "records": make_row_records, "schemes": make_schemes}
+         "tiles": make_tiles, "records": make_row_records, "schemes": make_schemes, "record_pages": make_record_pages}
 
 
 def main():

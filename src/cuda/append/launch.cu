@@ -3,6 +3,7 @@
 #include "cuda/append/instance.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
+#include "cuda/plain/launch.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -24,6 +25,7 @@ const void* kernel_for(int head_dim) {
 Status append(const PagedCache& cache, const AppendArgs& args, void* stream) {
     if (Status s = check_append(cache, args); !s.ok()) return s;
     if (args.tokens == 0) return {};
+    if (uses_records(cache.spec)) return plain_append(cache, args, stream);
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
     AppendLaunch launched = append_launch(cache, args, processors.value());

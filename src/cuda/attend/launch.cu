@@ -9,6 +9,7 @@
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
+#include "cuda/plain/launch.hpp"
 
 namespace turboquant::cuda {
 
@@ -79,6 +80,7 @@ Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query
 Result<Workspace> attend_workspace_for(Target target, const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
     if (Status s = validate(spec); !s.ok()) return s;
     if (Status s = check_group(kv_heads, query_heads, num_queries); !s.ok()) return s;
+    if (uses_records(spec)) return plain_workspace(spec);
     const auto instance = find_instance(target, spec, query_heads / kv_heads, num_queries);
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
@@ -97,6 +99,7 @@ Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
 Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args, void* stream) {
     if (Status s = check_attend(cache, args); !s.ok()) return s;
     if (args.batch == 0) return {};
+    if (uses_records(cache.spec)) return plain_attend(cache, args, stream);
     const auto found = find_instance(target, cache.spec, args.query_heads / cache.kv_heads, args.num_queries);
     if (!found.ok()) return found.status();
     const AttendInstance& instance = *found.value();

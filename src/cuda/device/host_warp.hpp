@@ -100,6 +100,15 @@ inline int sum_lanes(int v) {
     return sum;
 }
 
+inline std::uint32_t ballot(bool p) {
+    const std::uint32_t mine = p;
+    const Meeting all = meet(&mine, 1);
+    std::uint32_t bits = 0;
+    for (int i = 0; i < 32; ++i) bits |= all[i][0] << i;
+    return bits;
+}
+inline void sync_lanes() { ballot(false); }
+
 inline std::uint32_t fma_halves(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
     return pack_halves(std::fma(low_half(a), low_half(b), low_half(c)), std::fma(high_half(a), high_half(b), high_half(c)));
 }

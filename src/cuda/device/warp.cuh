@@ -52,6 +52,8 @@ TQ_DEV std::uint32_t from_lane(std::uint32_t v, int lane) { return __shfl_sync(~
 TQ_DEV float from_lane(float v, int lane) { return __shfl_sync(~0u, v, lane); }
 TQ_DEV bool any_lane(bool p) { return __any_sync(~0u, p); }
 TQ_DEV int sum_lanes(int v) { return __reduce_add_sync(~0u, v); }
+TQ_DEV std::uint32_t ballot(bool p) { return __ballot_sync(~0u, p); }
+TQ_DEV void sync_lanes() { __syncwarp(); }  // what lanes wrote is seen by the others
 
 TQ_DEV void prefetch_l2(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 

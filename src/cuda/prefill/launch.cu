@@ -72,6 +72,7 @@ AttendParams attend_params(const PagedCache& cache, const AttendArgs& args) {
 
 Result<Workspace> prefill_workspace(const PageSpec& spec) {
     if (Status s = validate(spec); !s.ok()) return s;
+    if (Status s = check_no_records(spec, "prefill"); !s.ok()) return s;
     if (Status s = check_device(); !s.ok()) return s;
     const auto instance = find_instance(spec.head_dim);
     if (!instance.ok()) return instance.status();

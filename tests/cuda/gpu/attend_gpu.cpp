@@ -146,9 +146,7 @@ TEST(Attend, SameBitsEveryTimeAndHoweverStarted) {
 }
 
 TEST(Attend, RefusesWhatIsNotBuilt) {
-    cuda::PageSpec trellis = page(128, 4, 4);
-    trellis.trellis_codes = true;
-    EXPECT_NE(cuda::attend_workspace(trellis, 8, 32, 1).status().message().find("trellis_codes"), std::string::npos);
+    EXPECT_NE(cuda::attend_workspace(page(128, 5, 4), 8, 32, 1).status().message().find("key_bits is 5"), std::string::npos);
     Problem problem({.page = page(128, 4, 4), .lengths = {64}});
     problem.args.workspace_bytes = 1000;
     EXPECT_NE(problem.enqueue(nullptr).message().find("workspace_bytes is 1000"), std::string::npos);

@@ -55,8 +55,8 @@ TEST(CApi, AttendsAndRefuses) {
     EXPECT_NE(std::string(message).find("args.size"), std::string::npos);
     args.size = sizeof args;
     spec.trellis_codes = 1;
-    EXPECT_EQ(tq_attend(&cache, &args, nullptr, message, 12), TQ_UNSUPPORTED);
-    EXPECT_EQ(std::string(message), "trellis_cod");
+    EXPECT_EQ(tq_prefill(&cache, &args, nullptr, message, 12), TQ_UNSUPPORTED);
+    EXPECT_EQ(std::string(message), "prefill doe");
 }
 
 TEST(CApi, OverlayIsTranslated) {
