@@ -158,7 +158,7 @@ enum class RopeStyle : std::int32_t {
 // in float32, each product and each sum rounded once, no fused operation; the result is rounded to the rows' own format. So append gives the
 // same bits as it does for rows that were rotated so beforehand. A token whose position is negative or not below max_position has no entry:
 // nothing outside the tables is read, and its key is coded as one of NaN, as attention on it will show. A slot that is skipped may have any.
-// An overlay keeps the turned keys. Pages of records (uses_records) take none but turned ones: none.
+// An overlay keeps the turned keys. With pages of records (uses_records) the style must be none.
 struct Rope {
     RopeStyle style = RopeStyle::none;
     int rotary_dim = 0;                       // even, 2 to head_dim; numbers from there on stay
