@@ -11,7 +11,8 @@ namespace turboquant::cuda {
 inline constexpr int kPlainRows = 4;          // query rows of a warp
 inline constexpr int kPlainAttendWarps = 4;   // of a CTA
 inline constexpr int kPlainAppendWarps = 8;
-inline constexpr int kPlainBusyWarps = kMostRows;  // per processor. The counters are then as many as those of the other attention kernels
+inline constexpr int kPlainBusyWarps = 16;    // per processor
+static_assert(kPlainBusyWarps <= kMostRows, "the counters are those of the other attention kernels");
 
 constexpr std::int64_t plain_units(int batch, int kv_heads, int group, int num_queries) {
     return static_cast<std::int64_t>(batch) * kv_heads * ((static_cast<std::int64_t>(group) * num_queries + kPlainRows - 1) / kPlainRows);
