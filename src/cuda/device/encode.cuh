@@ -133,7 +133,15 @@ TQ_DEV void sum_between_lanes(float* sums) {
     }
 }
 
-// The same for one sum per gain, after which a lane has two neighbouring gains', number `gain` and the one after: with each of the first
+// A whole warp's sum over the tree of all its numbers; lane l has the terms of numbers l, l + 32, ...
+template <int kNum>
+TQ_DEV float tree_sum(const float* terms) {
+    float sum = lane_sum<kNum>([&](auto k) { return terms[k]; });
+    sum_between_lanes<32, 1>(&sum);
+    return sum;
+}
+
+// As sum_between_lanes, for one sum per gain, after which a lane has two neighbouring gains', number `gain` and the one after: with each of the first
 // three steps a lane keeps only what it then has to add.
 TQ_DEV int gain_of_lane(int lanes) { return (lane_id() & lanes / 2 ? 4 : 0) + (lane_id() & lanes / 4 ? 2 : 0) + (lane_id() & lanes / 8 ? 1 : 0); }
 template <int kLanes>

@@ -237,7 +237,7 @@ TQ_DEV void encode_group(int bits, const float* x, std::uint8_t* codes, std::uin
             }
         }
         if (broken) continue;
-        halves[2 * k] = finite_half((largest - smallest) / steps);
+        halves[2 * k] = finite_half(fabsf(largest - smallest) / steps);  // of zeros too: which of two zeros fmaxf takes is open on hosts
         halves[2 * k + 1] = device::half_bits(fminf(fmaxf(smallest, -65504.0f), 65504.0f));
         const float scale = device::half_value(halves[2 * k]), zero = device::half_value(halves[2 * k + 1]);
         if (scale > 0) codes[k] = static_cast<std::uint8_t>(static_cast<int>(device::round_even(fminf(fmaxf((x[k] - zero) / scale, 0.0f), steps))));
