@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/page.hpp"
+#include "cuda/append/page_before.cuh"
 #include "cuda/append/params.hpp"
 
 namespace turboquant::cuda {
@@ -19,18 +20,6 @@ struct AppendToken {
     Source source;
     bool starts_page;                     // the run begins with the page's first slot
 };
-
-// The page before the one that token `token` begins; negative: none.
-__device__ inline std::int32_t page_before(const AppendParams& p, std::int32_t token) {
-    if (p.query_start == nullptr || p.batch == 0 || token < p.query_start[0] || token >= p.query_start[p.batch]) return -1;
-    int low = 0, high = p.batch;
-    while (high - low > 1) {
-        const int middle = (low + high) / 2;
-        if (p.query_start[middle] <= token) low = middle; else high = middle;
-    }
-    const int position = p.lengths[low] - (p.query_start[low + 1] - token);
-    return position < kPageTokens ? -1 : p.block_table[static_cast<std::int64_t>(low) * p.table_stride + position / kPageTokens - 1];
-}
 
 // Which slots follow the one before them in the same page: bit i % 32 of word i / 32 for entry i of the window.
 struct Links {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cuda/attend/attend_for.hpp"
+#include "cuda/attend/fill.hpp"
 #include "cuda/attend/instance.hpp"
 #include "cuda/attend/policy.hpp"
 #include "cuda/checks.hpp"
@@ -113,37 +114,9 @@ Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args
         return invalid_argument("workspace_bytes is " + std::to_string(args.workspace_bytes) + "; this call needs " + std::to_string(instance.workspace_bytes(grid)));
     }
 
-    AttendParams p{};
-    p.query = args.query;
-    p.output = args.output;
-    p.log_sum = args.log_sum;
-    p.pool = static_cast<const std::uint8_t*>(cache.pages);
-    p.block_table = args.block_table;
-    p.lengths = args.lengths;
-    p.query_start = args.query_start;
-    p.sinks = args.sinks;
-    p.query_token_stride = args.query_token_stride;
-    p.query_head_stride = args.query_head_stride;
-    p.output_token_stride = args.output_token_stride;
-    p.output_head_stride = args.output_head_stride;
-    p.page_units = static_cast<std::uint32_t>(cache.page_stride / 128);
-    p.head_units = static_cast<std::uint32_t>(cache.head_stride / 128);
-    p.table_stride = args.table_stride;
-    p.batch = args.batch;
-    p.kv_heads = cache.kv_heads;
-    p.group = args.query_heads / cache.kv_heads;
+    AttendParams p = attend_params(cache, args);
     p.group_inverse = static_cast<std::uint32_t>(((1ull << 32) + p.group - 1) / p.group);
-    p.num_queries = args.num_queries;
-    p.window = args.window;
-    constexpr float kLog2E = 1.4426950408889634f;
-    p.scale = args.scale * kLog2E;
-    p.cap = args.softcap * kLog2E;
-    p.norm = rotation_norm(cache.spec.head_dim);
-    p.query_number = args.query_number;
-    p.output_number = args.output_number;
     p.early = static_cast<std::int32_t>(args.start);
-    p.keys = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::key, false);
-    p.values = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::value, true);
     p.counters = static_cast<unsigned*>(args.workspace);
     p.partials = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + counter_bytes(grid));
     p.scratch = p.partials + 2 * static_cast<std::size_t>(grid) * instance.partial;

@@ -1,6 +1,7 @@
 // Coding one new key or value, one warp: its reference, its codes, its record. Compile with -fmad=false.
 #pragma once
 
+#include "cuda/append/page_before.cuh"
 #include "cuda/pages/images.hpp"
 #include "cuda/plain/encode.cuh"
 
@@ -26,18 +27,6 @@ TQ_DEV std::uint64_t links_from(const PlainAppendParams& p, int first) {
     return static_cast<std::uint64_t>(high) << 32 | low;
 }
 
-// The page before the one that token begins; negative: none.
-TQ_DEV std::int64_t plain_page_before(const PlainAppendParams& p, int token) {
-    if (p.query_start == nullptr || p.batch == 0 || token < p.query_start[0] || token >= p.query_start[p.batch]) return -1;
-    int low = 0, high = p.batch;
-    while (high - low > 1) {
-        const int middle = (low + high) / 2;
-        if (p.query_start[middle] <= token) low = middle; else high = middle;
-    }
-    const int position = p.lengths[low] - (p.query_start[low + 1] - token);
-    return position < kTokensPerPage ? -1 : p.block_table[static_cast<std::int64_t>(low) * p.table_stride + position / kTokensPerPage - 1];
-}
-
 // A warp.
 TQ_DEV PlainReference reference_of(const PlainAppendParams& p, int token) {
     constexpr int kLongRun = 16;     // rows whose mean may be a reference although there is a page before
@@ -56,7 +45,7 @@ TQ_DEV PlainReference reference_of(const PlainAppendParams& p, int token) {
     for (std::uint64_t links = links_from(p, end); links & 1; links >>= 1) ++end;
     reference = {PlainReference::mean, reference.page, begin, end - begin};
     if (reference.length >= kLongRun) return reference;
-    const std::int64_t before = plain_page_before(p, begin);
+    const std::int64_t before = page_before(p, begin);
     if (before < 0) return reference;
     // The page before may begin in this very call: then its reference is the mean of its 64 rows; or, if some of these are skipped,
     // whatever another warp is about to settle: the run takes its own mean.

@@ -7,6 +7,7 @@
 #include "core/schemes/mse_code.hpp"
 #include "core/schemes/schemes.hpp"
 #include "core/trellis.hpp"
+#include "cuda/attend/fill.hpp"
 #include "cuda/checks.hpp"
 
 namespace turboquant::cuda {
@@ -77,35 +78,13 @@ PlainSketch plain_sketch(const PageSpec& spec, const float* table) {
 PlainAttendParams plain_attend_params(const PagedCache& cache, const AttendArgs& args, int processors) {
     const PageSpec& spec = cache.spec;
     PlainAttendParams p{};
-    p.query = args.query;
-    p.output = args.output;
-    p.log_sum = args.log_sum;
-    p.pool = static_cast<const std::uint8_t*>(cache.pages);
-    p.block_table = args.block_table;
-    p.lengths = args.lengths;
-    p.query_start = args.query_start;
-    p.sinks = args.sinks;
-    p.query_token_stride = args.query_token_stride;
-    p.query_head_stride = args.query_head_stride;
-    p.output_token_stride = args.output_token_stride;
-    p.output_head_stride = args.output_head_stride;
+    fill_attention(p, cache, args);
     p.page_stride = cache.page_stride;
     p.head_stride = cache.head_stride;
-    p.table_stride = args.table_stride;
-    p.kv_heads = cache.kv_heads;
-    p.group = args.query_heads / cache.kv_heads;
-    p.num_queries = args.num_queries;
     p.tiles = static_cast<std::int32_t>(plain_units(1, 1, p.group, p.num_queries));
     const std::int64_t units = plain_units(args.batch, cache.kv_heads, p.group, p.num_queries);
     p.splits = plain_splits(units, processors);
     p.items = units * p.splits;
-    p.window = args.window;
-    constexpr float kLog2E = 1.4426950408889634f;
-    p.scale = args.scale * kLog2E;
-    p.cap = args.softcap * kLog2E;
-    p.norm = rotation_norm(spec.head_dim);
-    p.query_number = args.query_number;
-    p.output_number = args.output_number;
     p.early = args.start != Start::after;
     p.page = record_page(spec);
     p.key_code = plain_book(spec, Side::key).code;

@@ -1,6 +1,7 @@
 // prefill(): judge the arguments, find the kernels, fill their params, launch both.
 #include <cuda_runtime_api.h>
 
+#include "cuda/attend/fill.hpp"
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
@@ -33,37 +34,9 @@ Status check_device() {
     return unsupported("the CUDA device has compute capability " + std::to_string(major) + ".x; prefill is built for 9.0 only so far");
 }
 
-AttendParams attend_params(const PagedCache& cache, const AttendArgs& args) {
-    constexpr float kLog2E = 1.4426950408889634f;
-    AttendParams p{};
-    p.query = args.query;
-    p.output = args.output;
-    p.log_sum = args.log_sum;
-    p.pool = static_cast<const std::uint8_t*>(cache.pages);
-    p.block_table = args.block_table;
-    p.lengths = args.lengths;
-    p.query_start = args.query_start;
-    p.sinks = args.sinks;
-    p.query_token_stride = args.query_token_stride;
-    p.query_head_stride = args.query_head_stride;
-    p.output_token_stride = args.output_token_stride;
-    p.output_head_stride = args.output_head_stride;
-    p.page_units = static_cast<std::uint32_t>(cache.page_stride / 128);
-    p.head_units = static_cast<std::uint32_t>(cache.head_stride / 128);
-    p.table_stride = args.table_stride;
-    p.batch = args.batch;
-    p.kv_heads = cache.kv_heads;
-    p.group = args.query_heads / cache.kv_heads;
-    p.num_queries = args.num_queries;
-    p.window = args.window;
-    p.scale = args.scale * kLog2E;
-    p.cap = args.softcap * kLog2E;
-    p.norm = rotation_norm(cache.spec.head_dim);
-    p.query_number = args.query_number;
-    p.output_number = args.output_number;
+AttendParams prefill_params(const PagedCache& cache, const AttendArgs& args) {
+    AttendParams p = attend_params(cache, args);
     p.early = args.start != Start::after;
-    p.keys = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::key, false);
-    p.values = rotation_bits(cache.spec.head_dim, cache.spec.seed, Side::value, true);
     p.partials = static_cast<float*>(args.workspace);
     return p;
 }
@@ -98,7 +71,7 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
         return invalid_argument("workspace_bytes is " + std::to_string(args.workspace_bytes) + "; this call needs " + std::to_string(instance.workspace_bytes(grid)));
     }
     PrefillParams p{};
-    p.a = attend_params(cache, args);
+    p.a = prefill_params(cache, args);
     const Joining joining = has_overlay(cache) ? divert(cache, args, true, p.a) : Joining{};
     p.layout = page_layout(cache.spec);
     for (Side side : {Side::key, Side::value}) {
