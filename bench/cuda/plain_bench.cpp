@@ -10,12 +10,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "timing.hpp"
 #include "turboquant/cuda.hpp"
 
 using namespace turboquant;
@@ -23,47 +23,6 @@ using namespace turboquant;
 namespace {
 
 constexpr int kHeads = 8, kGroup = 4, kHeadDim = 128;
-
-void must(cudaError_t error) {
-    if (error == cudaSuccess) return;
-    std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
-    std::exit(1);
-}
-void must(const Status& status) {
-    if (status.ok()) return;
-    std::fprintf(stderr, "%s\n", status.message().c_str());
-    std::exit(1);
-}
-
-struct Buffer {
-    void* data = nullptr;
-    explicit Buffer(std::size_t bytes) { must(cudaMalloc(&data, bytes)); }
-    template <class T>
-    explicit Buffer(const std::vector<T>& host) : Buffer(host.size() * sizeof(T)) { must(cudaMemcpy(data, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice)); }
-    ~Buffer() { cudaFree(data); }
-    Buffer(const Buffer&) = delete;
-    template <class T>
-    const T* as() const { return static_cast<const T*>(data); }
-};
-
-double median_microseconds(const std::function<void()>& call) {
-    for (int i = 0; i < 2; ++i) call();
-    cudaEvent_t begin, end;
-    must(cudaEventCreate(&begin));
-    must(cudaEventCreate(&end));
-    std::vector<float> times;
-    for (int i = 0; i < 7; ++i) {
-        must(cudaEventRecord(begin));
-        for (int n = 0; n < 3; ++n) call();
-        must(cudaEventRecord(end));
-        must(cudaEventSynchronize(end));
-        float ms = 0;
-        must(cudaEventElapsedTime(&ms, begin, end));
-        times.push_back(ms * 1000 / 3);
-    }
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-}
 
 struct Named {
     const char* name;
@@ -132,7 +91,7 @@ void measure(const Named& named, int batch, int length, std::ofstream* json, boo
         must(cuda::append(cache, append, nullptr));
     }
     append.slots = slots_device.as<std::int64_t>();
-    const double append_us = median_microseconds([&] { must(cuda::append(cache, append, nullptr)); });
+    const double append_us = median_microseconds(2, 7, 3, [&] { must(cuda::append(cache, append, nullptr)); });
 
     const int heads = kHeads * kGroup;
     const auto needed = cuda::attend_workspace(named.spec, kHeads, heads, 1);
@@ -155,7 +114,7 @@ void measure(const Named& named, int batch, int length, std::ofstream* json, boo
     attend.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
     attend.workspace = workspace.data;
     attend.workspace_bytes = needed.value().bytes;
-    const double attend_us = median_microseconds([&] { must(cuda::attend(cache, attend, nullptr)); });
+    const double attend_us = median_microseconds(2, 7, 3, [&] { must(cuda::attend(cache, attend, nullptr)); });
     const double gb_per_s = static_cast<double>(cache.page_stride) * pages / attend_us * 1e-3;
     std::printf("%-32s batch %3d context %6d   attend %10.1f us  %7.1f GB/s of codes   append of %4d tokens %9.1f us\n", named.name, batch, length, attend_us, gb_per_s, rows, append_us);
     if (!json) return;

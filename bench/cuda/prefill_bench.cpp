@@ -21,6 +21,7 @@
 
 #include "core/half.hpp"
 #include "core/page.hpp"
+#include "timing.hpp"
 #include "turboquant/cuda.hpp"
 
 using namespace turboquant;
@@ -28,47 +29,6 @@ using namespace turboquant;
 namespace {
 
 constexpr int kHeads = 8, kRepeats = 3;
-
-void must(cudaError_t error) {
-    if (error == cudaSuccess) return;
-    std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
-    std::exit(1);
-}
-void must(const Status& status) {
-    if (status.ok()) return;
-    std::fprintf(stderr, "%s\n", status.message().c_str());
-    std::exit(1);
-}
-
-struct Buffer {
-    void* data = nullptr;
-    explicit Buffer(std::size_t bytes) { must(cudaMalloc(&data, bytes)); }
-    template <class T>
-    explicit Buffer(const std::vector<T>& host) : Buffer(host.size() * sizeof(T)) { must(cudaMemcpy(data, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice)); }
-    ~Buffer() { cudaFree(data); }
-    Buffer(const Buffer&) = delete;
-};
-
-double median_microseconds(const std::function<void()>& call) {
-    for (int i = 0; i < 3; ++i) call();
-    cudaEvent_t begin, end;
-    must(cudaEventCreate(&begin));
-    must(cudaEventCreate(&end));
-    std::vector<float> times;
-    for (int i = 0; i < 9; ++i) {
-        must(cudaEventRecord(begin));
-        for (int n = 0; n < kRepeats; ++n) call();
-        must(cudaEventRecord(end));
-        must(cudaEventSynchronize(end));
-        float ms;
-        must(cudaEventElapsedTime(&ms, begin, end));
-        times.push_back(ms / kRepeats);
-    }
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2] * 1000.0;
-}
 
 // Random codes with sensible scales and references.
 std::vector<std::uint8_t> random_pages(const PageLayout& layout, std::size_t blobs) {
@@ -150,7 +110,7 @@ public:
         args.scale = 1 / std::sqrt(static_cast<float>(head_dim));
         args.workspace = work.data;
         args.workspace_bytes = workspace.value().bytes;
-        const double us = median_microseconds([&] { must(cuda::prefill(cache, args, nullptr)); });
+        const double us = median_microseconds(3, 9, kRepeats, [&] { must(cuda::prefill(cache, args, nullptr)); });
         const double flop = 4.0 * heads * head_dim * (static_cast<double>(chunk) * history + 0.5 * chunk * (chunk + 1.0));
         const auto found = baseline.find({chunk, history, group, head_dim});
         add({"prefill", name(kb, vb), group, head_dim, chunk, history, us, flop / us * 1e-6, 0, found == baseline.end() ? 0 : found->second / us});
@@ -176,7 +136,7 @@ public:
         list.num = num;
         const double bytes = 2.0 * num * kHeads * static_cast<double>(layout.blob_bytes());
         const auto time = [&](const char* op, const std::function<void()>& call) {
-            const double us = median_microseconds(call);
+            const double us = median_microseconds(3, 9, kRepeats, call);
             add({op, name(kb, vb), 1, head_dim, 0, num * kPageTokens, us, 0, bytes / us * 1e-3, 0});
         };
         time("copy", [&] { must(cuda::copy_pages(cache, copy, list, nullptr)); });
