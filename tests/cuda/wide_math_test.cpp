@@ -29,7 +29,7 @@ struct Part {
 };
 
 // d (+)= A B^T, as ByteProducts and Products of device/warpgroup.cuh. column(c, k): the right operand.
-template <int kColumns, class Column>
+template <int kColumns, bool kUnsigned, class Column>
 void multiply_bytes(int* d, const std::uint32_t* a, Column&& column) {
     const device::Meeting all = device::meet(a, 4);
     const int g = device::lane_id() >> 2, t = device::lane_id() & 3;
@@ -37,7 +37,7 @@ void multiply_bytes(int* d, const std::uint32_t* a, Column&& column) {
         for (int i = 0; i < 4; ++i) {
             for (int k = 0; k < 32; ++k) {
                 const std::uint32_t left = all[4 * g + k % 16 / 4][(i >> 1) + 2 * (k / 16)] >> (8 * (k & 3));
-                d[4 * c + i] += static_cast<std::int8_t>(left) * column(8 * c + 2 * t + (i & 1), k);
+                d[4 * c + i] += (kUnsigned ? static_cast<int>(static_cast<std::uint8_t>(left)) : static_cast<int>(static_cast<std::int8_t>(left))) * column(8 * c + 2 * t + (i & 1), k);
             }
         }
     }
@@ -133,7 +133,7 @@ void check(const Case& c) {
     // Shared memory, without the order of chunks that the matrix units want.
     std::vector<std::int8_t> operand(2 * R * D);             // [row: upper bytes, lower bytes][inner]
     std::vector<std::uint32_t> halves(R * D / 2);
-    std::vector<float> weights(R * kPageTokens), unit(R), back(R), biases(8 * R), top(4 * R), total(4 * R), out(R * D), got(R * HD);
+    std::vector<float> weights(R * kPageTokens), unit(R), back(R), shift(R), biases(8 * R), top(4 * R), total(4 * R), out(R * D), got(R * HD);
     for (int tile = 0; tile < R / 8; ++tile) {
         test::Warp::run([&] {
             const int lane = device::lane_id(), g = lane >> 2, t = lane & 3, r = 8 * tile + g;
@@ -148,6 +148,8 @@ void check(const Case& c) {
             for (int j = 0; j < D / 16; ++j) {
                 for (int lower = 0; lower < 2; ++lower) std::memcpy(&operand[(r + lower * R) * D + 16 * j + 4 * t], &loader.query[lower][j / 2][j % 2], 4);
             }
+            const float own_shift = Math::shift_of(loader);
+            if (t == 0) shift[r] = own_shift;
             if (g == 0) {
                 for (int e = 0; e < 2; ++e) {
                     unit[8 * tile + 2 * t + e] = loader.unit[e];
@@ -203,15 +205,16 @@ void check(const Case& c) {
         each([&](int warp, int lane, Math& math, Lane& own) {
             const int g = lane >> 2, t = lane & 3;
             for (int n = 0; n < Math::kColumns; ++n) own.bias[n] = biases[p * R + Math::row_of_column(n, t)];
-            std::uint32_t a[4 * Math::kSteps], second[4 * Math::kSteps];
-            math.decode_keys(Math::places(warp, lane), page, a, second);
+            std::uint32_t a[4 * Math::kSteps];
+            math.decode_keys(Math::places(warp, lane), page, a);
             std::fill(std::begin(own.products), std::end(own.products), 0);
             for (int s = 0; s < Math::kSteps; ++s) {
                 const auto column = [&](int n, int inner) { return static_cast<int>(operand[n * D + 32 * s + inner]); };
-                multiply_bytes<2 * R>(own.products, a + 4 * s, column);
-                if constexpr (Math::KeyLookup::kTwoParts) multiply_bytes<2 * R>(own.products, second + 4 * s, column);
+                multiply_bytes<2 * R, Math::kShifted>(own.products, a + 4 * s, column);
             }
-            math.to_scores(own.products, page.one(static_cast<unsigned>(layout.keys().scales_offset()) + 2 * (8 * g + 2 * warp)), own.s);
+            float shifts[Math::kColumns];
+            for (int n = 0; n < Math::kColumns; ++n) shifts[n] = shift[Math::row_of_column(n, t)];
+            math.to_scores(own.products, shifts, page.one(static_cast<unsigned>(layout.keys().scales_offset()) + 2 * (8 * g + 2 * warp)), own.s);
             std::uint32_t scales = value_page.one(static_cast<unsigned>(layout.values().scales_offset()) + 2 * (8 * g + 2 * warp));
             if (c.cap) math.cap_scores(own.s, own.bias, c.cap * device::kLog2E);
             for (int h = 0; h < 2; ++h) {

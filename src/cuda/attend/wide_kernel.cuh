@@ -33,11 +33,16 @@ __device__ __forceinline__ void store_transposed4(std::uint32_t at, std::uint32_
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 }
 
+// The same number in all lanes, so that the compiler knows it.
+template <class T>
+__device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
+
 // What a team keeps of its rows, beside operands; in shared memory at Shape::kState.
 template <int kRows>
 struct RowState {
     float unit[kRows], back[kRows];
     int position[kRows];
+    float shift[kRows];                 // of products with keys, WideMath::shift_of
     float bias[16][kRows];              // q . reference in log2 units, of 16 pages in turn
     float other[kTeamWarps][kRows];     // what warps tell each other seldom
 };
@@ -116,7 +121,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
     while (item < mine_end) {
         const std::uint32_t segment = item;
         Unit unit = unit_at<kRows>(plan, p, item);
-        const std::uint32_t stop = min(unit.end(), mine_end);
+        const std::uint32_t stop = uniform(min(unit.end(), mine_end));
         if (warp < kTiles) {  // eight rows of queries each
             const Row row = row_of<kRows>(p, unit, 8 * warp + g);
             float x[D / 4];
@@ -152,7 +157,11 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
                     rows->back[8 * warp + 2 * t + e] = loader.reference_unit[e];
                 }
             }
-            if (t == 0) rows->position[r] = row.position;
+            const float shift = Math::shift_of(loader);
+            if (t == 0) {
+                rows->position[r] = row.position;
+                rows->shift[r] = shift;
+            }
         }
         publish();
         const int lowest = row_of<kRows>(p, unit, 0).position, highest = row_of<kRows>(p, unit, kRows - 1).position;
@@ -166,10 +175,10 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
         if (warp == kTeamWarps - 1) score_batch(count / 8);
         meet_named(name, 128);
 
-        int token = (unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens;
+        int token = uniform((unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens);
         // Pages that begin at these tokens and between are seen whole by all rows.
-        const int plain_from = p.window ? max(0, highest - p.window + 1) : 0;
-        const unsigned plain = static_cast<unsigned>(max(0, lowest - (kPageTokens - 2) - plain_from));  // one more than the last of them
+        const int plain_from = uniform(p.window ? max(0, highest - p.window + 1) : 0);
+        const unsigned plain = static_cast<unsigned>(uniform(max(0, lowest - (kPageTokens - 2) - plain_from)));  // one more than the last of them
 #pragma unroll 1
         do {
             ring.wait();
@@ -178,18 +187,17 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
             const std::uint32_t scales_at = 2 * (8 * g + 2 * warp), key_scales = page.one(static_cast<unsigned>(kKeys.scales_offset()) + scales_at);
             std::uint32_t v_scales = value_page.one(static_cast<unsigned>(kValues.scales_offset()) + scales_at);
             {
-                std::uint32_t a[4 * Math::kSteps], second[4 * Math::kSteps];
-                device::products_wait();  // of the page before: its operands' registers are free
+                std::uint32_t a[4 * Math::kSteps];
+                math.decode_keys(places, page, a);
+                device::products_wait();  // of the page before
 #pragma unroll
                 for (int i = 0; i < Math::kMTiles; ++i) device::hold<4 * kTiles>(math.out[i]);
-                math.decode_keys(places, page, a, second);
                 device::products_begin();
 #pragma unroll
                 for (int s = 0; s < Math::kSteps; ++s) {
                     const std::uint64_t queries = operand(query_tile + (s / 4 * 2 * kRows * 128 + s % 4 * 32) / 16);
-                    if (s == 0) device::ByteProducts<2 * kRows>::start(products, a, queries);
-                    else device::ByteProducts<2 * kRows>::add(products, a + 4 * s, queries);
-                    if constexpr (Math::KeyLookup::kTwoParts) device::ByteProducts<2 * kRows>::add(products, second + 4 * s, queries);
+                    if (s == 0) device::ByteProducts<2 * kRows, Math::kShifted>::start(products, a, queries);
+                    else device::ByteProducts<2 * kRows, Math::kShifted>::add(products, a + 4 * s, queries);
                 }
                 device::products_commit();
             }
@@ -201,14 +209,17 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
 #pragma unroll
             for (int i = 0; i < Math::kMTiles; ++i) device::hold<4 * kTiles>(math.out[i]);
 
-            float s[kColumns][2], v[2], sums[kColumns], bias[kColumns];
+            float s[kColumns][2], v[2], sums[kColumns], bias[kColumns], shift[kColumns];
 #pragma unroll
             for (int c = 0; c < kTiles; ++c) {
                 const float2 two = *reinterpret_cast<const float2*>(&rows->bias[count & 15][8 * c + 2 * t]);
                 bias[2 * c] = two.x;
                 bias[2 * c + 1] = two.y;
+                const float2 both = *reinterpret_cast<const float2*>(&rows->shift[8 * c + 2 * t]);
+                shift[2 * c] = both.x;
+                shift[2 * c + 1] = both.y;
             }
-            math.to_scores(products, key_scales, s);
+            math.to_scores(products, shift, key_scales, s);
             if constexpr (kCapped) math.cap_scores(s, bias, p.cap);
             if (static_cast<unsigned>(token - plain_from) >= plain) {
 #pragma unroll

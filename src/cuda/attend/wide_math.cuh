@@ -10,6 +10,8 @@
 // that the largest becomes 2^kWeightLift, which leaves small weights room above the subnormal numbers.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/device/page_math.cuh"
 #include "cuda/device/halves.cuh"
 
@@ -39,12 +41,14 @@ struct WideMath {
     static constexpr int kMTiles = D / 64;                               // of 64 dims of the outputs
     static constexpr int kScores = 4 * 2 * kTiles;                       // integers of a lane
     using Loader = device::PageMath<4, 4, 8, kHeadDim>;                          // rotates and quantises eight rows
-    using KeyLookup = device::ScalarLookup<kKeyBits>;
+    // 4-bit keys are looked up as codeword + 128, unsigned: half the products of a two-part look-up (device/lookup.cuh). What 128 adds to a row's
+    // products is taken off their float.
+    static constexpr bool kShifted = kKeyBits == 4;
 
     float unit[kColumns];                    // of a row's integer scores, in log2 units of the softmax
     float m[kColumns], l[kColumns];
     float out[kMTiles][4 * kTiles];          // [2 jj + e][4 c + 2 h + ee]: dim (d/8) g + 4 (w + 4 jj) + 2 e + h, row 8 c + 2 t + ee
-    KeyLookup keys;
+    std::conditional_t<kShifted, device::ByteTables<4>, device::ScalarLookup<kKeyBits>> keys;
     device::ByteTables<kValueBits> values;
 
     static TQ_DEV int row_of_column(int n, int t) { return 8 * (n / 2) + 2 * t + n % 2; }
@@ -84,10 +88,10 @@ struct WideMath {
         return at;
     }
 
-    // The warp's sixteen tokens as left operands: a[4 s + i] is register i of step s, second[] the same of a two-part look-up.
+    // The warp's sixteen tokens as left operands: a[4 s + i] is register i of step s.
     template <class Load>
-    TQ_DEV void decode_keys(const Places& at, Load&& load, std::uint32_t* a, std::uint32_t* second) const {
-        std::uint32_t words[kKeyWords], r[8 * kKeyGroups], r2[8 * kKeyGroups];
+    TQ_DEV void decode_keys(const Places& at, Load&& load, std::uint32_t* a) const {
+        std::uint32_t words[kKeyWords], r[8 * kKeyGroups];
         if constexpr (kKeyWords % 4 == 0) {
             TQ_UNROLL
             for (int i = 0; i < kKeyWords / 4; ++i) load.four(at.key[0] + 512 * i, words + 4 * i);
@@ -96,15 +100,14 @@ struct WideMath {
             for (int i = 0; i < kKeyWords / 2; ++i) load.two(at.key[i], words + 2 * i);
         }
         TQ_UNROLL
-        for (int k = 0; k < kKeyGroups; ++k) keys.decode(words + kKeyBits * k, r + 8 * k, r2 + 8 * k);
+        for (int k = 0; k < kKeyGroups; ++k) {
+            if constexpr (kShifted) device::decode_bytes<4>(keys, words + 4 * k, r + 8 * k);
+            else keys.decode(words + kKeyBits * k, r + 8 * k, nullptr);
+        }
         TQ_UNROLL
         for (int s = 0; s < kSteps; ++s) {
             TQ_UNROLL
-            for (int i = 0; i < 4; ++i) {
-                const int from = 2 * kSteps * (i & 1) + 2 * s + (i >> 1);
-                a[4 * s + i] = r[from];
-                if constexpr (KeyLookup::kTwoParts) second[4 * s + i] = r2[from];
-            }
+            for (int i = 0; i < 4; ++i) a[4 * s + i] = r[2 * kSteps * (i & 1) + 2 * s + (i >> 1)];
         }
     }
 
@@ -170,15 +173,32 @@ struct WideMath {
         }
     }
 
-    // s[n][h]: the products of token 16 w + 8 h + g, times the key's scale. scales: those of h = 0 and 1.
-    TQ_DEV void to_scores(const int* products, std::uint32_t scales, float (*s)[2]) const {
+    // What is added to the products of row g by keys that are codeword + 128.
+    static TQ_DEV float shift_of(const Loader& loader) {
+        if constexpr (!kShifted) return 0;
+        int sum = 0;
+        TQ_UNROLL
+        for (int j = 0; j < 2 * kSteps; ++j) {
+            TQ_UNROLL
+            for (int b = 0; b < 32; b += 8) {
+                sum += 256 * static_cast<std::int8_t>(loader.query[0][j / 2][j % 2] >> b) + static_cast<std::int8_t>(loader.query[1][j / 2][j % 2] >> b);
+            }
+        }
+        sum += static_cast<int>(device::exchange(static_cast<std::uint32_t>(sum), 1));
+        sum += static_cast<int>(device::exchange(static_cast<std::uint32_t>(sum), 2));
+        return 128.0f * static_cast<float>(sum);
+    }
+
+    // s[n][h]: the products of token 16 w + 8 h + g, times the key's scale. shift: of each row. scales: those of h = 0 and 1.
+    TQ_DEV void to_scores(const int* products, const float* shift, std::uint32_t scales, float (*s)[2]) const {
         const float scale[2] = {device::low_half(scales), device::high_half(scales)};
         TQ_UNROLL
         for (int n = 0; n < kColumns; ++n) {
             TQ_UNROLL
             for (int h = 0; h < 2; ++h) {
                 const int at = 4 * (n / 2) + 2 * h + (n & 1);
-                s[n][h] = static_cast<float>(256 * products[at] + products[4 * kTiles + at]) * scale[h];
+                const float x = static_cast<float>(256 * products[at] + products[4 * kTiles + at]);
+                s[n][h] = (kShifted ? x - shift[n] : x) * scale[h];
             }
         }
     }
