@@ -33,10 +33,6 @@ __device__ __forceinline__ void store_transposed4(std::uint32_t at, std::uint32_
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 }
 
-// The same number in all lanes, so that the compiler knows it.
-template <class T>
-__device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
-
 // What a team keeps of its rows, beside operands; in shared memory at Shape::kState.
 template <int kRows>
 struct RowState {
@@ -88,8 +84,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
     math.init();
     std::uint32_t value_operands[16 * Math::kMTiles];
     const auto places = Math::places(warp, lane);
-    const std::uint32_t query_tile = static_cast<std::uint32_t>(device::tile_descriptor(memory));
-    const auto operand = [](std::uint32_t low) { return static_cast<std::uint64_t>(device::tile_descriptor(0) >> 32) << 32 | low; };
+    const std::uint32_t query_tile = device::operand_low(memory);
     int turn = 0;  // of the two buffers
 
     // One warp: q . reference of the eight pages of batch n, in log2 units.
@@ -121,7 +116,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
     while (item < mine_end) {
         const std::uint32_t segment = item;
         Unit unit = unit_at<kRows>(plan, p, item);
-        const std::uint32_t stop = uniform(min(unit.end(), mine_end));
+        const std::uint32_t stop = device::uniform(min(unit.end(), mine_end));
         if (warp < kTiles) {  // eight rows of queries each
             const Row row = row_of<kRows>(p, unit, 8 * warp + g);
             float x[D / 4];
@@ -175,10 +170,10 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
         if (warp == kTeamWarps - 1) score_batch(count / 8);
         meet_named(name, 128);
 
-        int token = uniform((unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens);
+        int token = device::uniform((unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens);
         // Pages that begin at these tokens and between are seen whole by all rows.
-        const int plain_from = uniform(p.window ? max(0, highest - p.window + 1) : 0);
-        const unsigned plain = static_cast<unsigned>(uniform(max(0, lowest - (kPageTokens - 2) - plain_from)));  // one more than the last of them
+        const int plain_from = device::uniform(p.window ? max(0, highest - p.window + 1) : 0);
+        const unsigned plain = static_cast<unsigned>(device::uniform(max(0, lowest - (kPageTokens - 2) - plain_from)));  // one more than the last of them
 #pragma unroll 1
         do {
             ring.wait();
@@ -195,7 +190,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
                 device::products_begin();
 #pragma unroll
                 for (int s = 0; s < Math::kSteps; ++s) {
-                    const std::uint64_t queries = operand(query_tile + (s / 4 * 2 * kRows * 128 + s % 4 * 32) / 16);
+                    const std::uint64_t queries = device::tile_operand(query_tile + (s / 4 * 2 * kRows * 128 + s % 4 * 32) / 16);
                     if (s == 0) device::ByteProducts<2 * kRows, Math::kShifted>::start(products, a, queries);
                     else device::ByteProducts<2 * kRows, Math::kShifted>::add(products, a + 4 * s, queries);
                 }
@@ -277,7 +272,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
 #pragma unroll
-                for (int i = 0; i < Math::kMTiles; ++i) device::Products<kRows>::add(math.out[i], value_operands + 16 * i + 4 * k, operand(weight_tile + 2 * k), 1);
+                for (int i = 0; i < Math::kMTiles; ++i) device::Products<kRows>::add(math.out[i], value_operands + 16 * i + 4 * k, device::tile_operand(weight_tile + 2 * k), 1);
             }
             device::products_commit();
             if (warp == 0) {  // all four have read the page

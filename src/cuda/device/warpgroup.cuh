@@ -14,9 +14,19 @@ TQ_DEV std::uint64_t tile_descriptor(std::uint32_t address) {
     return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | 1ull << 16 | static_cast<std::uint64_t>(1024 >> 4) << 32 | 1ull << 62;
 }
 
+// The same from its lower half, to which bytes / 16 may be added: one uniform register changes from product to product.
+TQ_DEV std::uint64_t tile_operand(std::uint32_t low) { return static_cast<std::uint64_t>(static_cast<std::uint32_t>(tile_descriptor(0) >> 32)) << 32 | low; }
+TQ_DEV std::uint32_t operand_low(std::uint32_t address) { return static_cast<std::uint32_t>(tile_descriptor(address)); }
+
+// The same number in all lanes, so that the compiler knows it: loops and descriptors then live in uniform registers.
+template <class T>
+__device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
+
 TQ_DEV void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 TQ_DEV void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-TQ_DEV void products_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+// Until at most kLater groups, those committed last, are under way.
+template <int kLater = 0>
+TQ_DEV void products_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLater) : "memory"); }
 // Sums may be touched only before products_begin and after products_wait: keeps the compiler from moving that.
 template <int kNum>
 TQ_DEV void hold(float* d) {

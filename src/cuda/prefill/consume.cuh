@@ -41,13 +41,13 @@ struct Consumer {
         int position[2];
     };
     __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + threadIdx.x - 256; }
-    __device__ __forceinline__ static int warp() { return threadIdx.x >> 5 & 3; }                  // of the warpgroup's four
-    __device__ __forceinline__ static int first_row() { return (threadIdx.x >> 5) * 16 - 128; }     // of the warp, in the tile of rows
-    __device__ __forceinline__ static std::uint32_t queries() {                                    // shared address of the warpgroup's
-        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((threadIdx.x >> 7) - 2) * Shape::kQueryTile);
+    __device__ __forceinline__ static int warp(int thread) { return thread >> 5 & 3; }              // of the warpgroup's four
+    __device__ __forceinline__ static int first_row(int thread) { return (thread >> 5) * 16 - 128; }  // of the warp, in the tile of rows
+    __device__ __forceinline__ static std::uint32_t queries(int thread) {                          // shared address of the warpgroup's
+        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((thread >> 7) - 2) * Shape::kQueryTile);
     }
 
-    __device__ __forceinline__ std::uint32_t query_place(int row, int inner) const { return queries() + Tiles::place(64, 16 * warp() + row, inner); }
+    __device__ __forceinline__ std::uint32_t query_place(int row, int inner) const { return queries(threadIdx.x) + Tiles::place(64, 16 * warp(threadIdx.x) + row, inner); }
 
     // Loads and rotates the warp's 16 rows, eight at a time, four lanes each. reference: that of the range's first page.
     __device__ __forceinline__ void start(const PrefillUnit<Shape::kRows>& piece, const std::uint16_t* reference) {
@@ -56,7 +56,7 @@ struct Consumer {
         __syncwarp();
 #pragma unroll 1
         for (int h = 0; h < 2; ++h) {
-            const Row row = prefill_row<Shape::kRows>(p.a, piece, first_row() + g + 8 * h);
+            const Row row = prefill_row<Shape::kRows>(p.a, piece, first_row(threadIdx.x) + g + 8 * h);
             float x[kOwn], dot = 0, largest = 1e-18f;
 #pragma unroll
             for (int i = 0; i < kOwn / 8; ++i) {
@@ -93,8 +93,8 @@ struct Consumer {
         }
         m[0] = m[1] = device::kNothing;
         l[0] = l[1] = 0;
-        plain_to = prefill_row<Shape::kRows>(p.a, piece, first_row()).position - (kPageTokens - 1);
-        plain_from = p.a.window ? prefill_row<Shape::kRows>(p.a, piece, first_row() + 15).position - p.a.window + 1 : 0;
+        plain_to = prefill_row<Shape::kRows>(p.a, piece, first_row(threadIdx.x)).position - (kPageTokens - 1);
+        plain_from = p.a.window ? prefill_row<Shape::kRows>(p.a, piece, first_row(threadIdx.x) + 15).position - p.a.window + 1 : 0;
 #pragma unroll
         for (int i = 0; i < D / 2; ++i) out[i] = 0;
         __syncwarp();
@@ -109,27 +109,32 @@ struct Consumer {
         }
     }
 
-    // Issue products; their sums are there after wait().
+    // Issue products; their sums are there after wait(). tile: lower half of its descriptor.
     __device__ __forceinline__ void score(float* s, std::uint32_t tile) {
         device::hold<32>(s);
         device::products_begin();
 #pragma unroll
         for (int i = 0; i < kSteps; ++i) {
-            const std::uint32_t at = (i / 4) * 8192 + (i % 4) * 32;
-            const std::uint64_t keys = device::tile_descriptor(tile + at);
-            if (i < kSteps - kRegisterSteps) device::Products<64>::add_shared(s, device::tile_descriptor(queries() + at), keys, i > 0);
+            const std::uint32_t at = ((i / 4) * 8192 + (i % 4) * 32) / 16;
+            const std::uint64_t keys = device::tile_operand(tile + at);
+            if (i < kSteps - kRegisterSteps) device::Products<64>::add_shared(s, device::tile_operand(device::operand_low(queries(threadIdx.x)) + at), keys, i > 0);
             else device::Products<64>::add(s, q[i - (kSteps - kRegisterSteps)], keys, i > 0);
         }
         device::products_commit();
     }
-    __device__ __forceinline__ void wait(float* s) {
-        device::products_wait();
+    // Until the scores are there, while kLater products with values may be under way.
+    template <int kLater = 0>
+    __device__ __forceinline__ void wait_scores(float* s) {
+        device::products_wait<kLater>();
         device::hold<32>(s);
+    }
+    __device__ __forceinline__ void wait_values() {
+        device::products_wait();
         device::hold<D / 2>(out);
     }
 
-    // Scores become weights, packed as operands; token: the page's first.
-    __device__ __forceinline__ void soften(float* s, int token, std::uint32_t* weights) {
+    // Scores become weights; token: the page's first.
+    __device__ __forceinline__ void soften(float* s, int token) {
         float units[2] = {unit[0], unit[1]};
         if (p.a.cap != 0) {
             const float inverse = 2.0f * device::kLog2E / p.a.cap;
@@ -154,6 +159,7 @@ struct Consumer {
         for (int i = 0; i < 32; ++i) top[i >> 1 & 1] = fmaxf(top[i >> 1 & 1], s[i]);
         const bool rare = top[0] * units[0] > m[0] + kHeadroom || top[1] * units[1] > m[1] + kHeadroom;
         if (__any_sync(~0u, rare)) {
+            wait_values();  // the page before's
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], 1));
@@ -171,10 +177,15 @@ struct Consumer {
 #pragma unroll
         for (int i = 0; i < 32; i += 2) {
             const int h = i >> 1 & 1;
-            const float e0 = device::exp2_fast(fmaf(s[i], units[h], -m[h])), e1 = device::exp2_fast(fmaf(s[i + 1], units[h], -m[h]));
-            l[h] += e0 + e1;
-            weights[i / 2] = device::pack_halves(e0, e1);
+            s[i] = device::exp2_fast(fmaf(s[i], units[h], -m[h]));
+            s[i + 1] = device::exp2_fast(fmaf(s[i + 1], units[h], -m[h]));
+            l[h] += s[i] + s[i + 1];
         }
+    }
+    // As operands. Not while products that read the operands before are under way, even if these lie elsewhere: ptxas would wait for each product.
+    __device__ __forceinline__ static void pack(const float* s, std::uint32_t* weights) {
+#pragma unroll
+        for (int i = 0; i < 16; ++i) weights[i] = device::pack_halves(s[2 * i], s[2 * i + 1]);
     }
 
     __device__ __forceinline__ void add_values(const std::uint32_t* weights, std::uint32_t tile) {
@@ -184,7 +195,7 @@ struct Consumer {
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int half = 0; half < D / kColumns; ++half) {
-                device::Products<kColumns>::add(out + half * (kColumns / 2), weights + 4 * i, device::tile_descriptor(tile + half * kColumns * kTileRowBytes + 32 * i), 1);
+                device::Products<kColumns>::add(out + half * (kColumns / 2), weights + 4 * i, device::tile_operand(tile + (half * kColumns * kTileRowBytes + 32 * i) / 16), 1);
             }
         }
         device::products_commit();
@@ -192,10 +203,12 @@ struct Consumer {
 
     // Writes the rows: finished ones where the caller wants them, pieces of shared units to `partial`.
     __device__ __forceinline__ void finish(const PrefillUnit<Shape::kRows>& piece, bool complete, float* partial) {
-        const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+        int thread = threadIdx.x;
+        asm volatile("" : "+r"(thread));  // or the addresses below are worked out page by page
+        const int lane = thread & 31, g = lane >> 2, t = lane & 3;
         const auto place = [&](int row, int dim) {
             const std::uint32_t at = 4u * (row * D + dim);
-            return queries() + at / 2048 * 8192 + warp() * 2048 + at % 2048;
+            return queries(thread) + at / 2048 * 8192 + warp(thread) * 2048 + at % 2048;
         };
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -215,7 +228,7 @@ struct Consumer {
 #pragma unroll
                 for (int k = 0; k < kNum; ++k) x[k] = __uint_as_float(load_shared4(place(r, lane + 32 * k))) * device::kHalvesUnit;
                 const float own_m = __shfl_sync(~0u, m[h], 4 * r), own_l = __shfl_sync(~0u, l[h], 4 * r);
-                const int row = first_row() + r + 8 * h;
+                const int row = first_row(thread) + r + 8 * h;
                 if (complete) {
                     write_row<kHeadDim>(p.a, prefill_row<Shape::kRows>(p.a, piece, row), x, own_m, own_l);
                 } else {
@@ -239,47 +252,66 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
     Consumer<kHeadDim> math{p};
     Turn<Shape::kKeyStages> keys;
     Turn<Shape::kValueStages> values;
+    const std::uint32_t tiles = device::operand_low(memory);
     std::uint32_t item = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x);
 #pragma unroll 1
     while (true) {
         PrefillUnit<Shape::kRows> unit;
         unit.find(p.a, starts, item);
         const std::uint32_t end = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x + 1);
-        int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = static_cast<int>(min(unit.end(), end) - item);
+        int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = device::uniform(static_cast<int>(min(unit.end(), end) - item));
         math.start(unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset()));
         float scores[32];
         std::uint32_t weights[16];
-        const auto key_tile = [&] { return memory + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile); };
-        const auto value_tile = [&] { return memory + static_cast<std::uint32_t>(Shape::kValues) + values.stage * static_cast<std::uint32_t>(Shape::kValueTile); };
+        const auto key_tile = [&] { return device::uniform(tiles + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile / 16)); };
+        const auto value_tile = [&] { return device::uniform(tiles + static_cast<std::uint32_t>(Shape::kValues / 16) + values.stage * static_cast<std::uint32_t>(Shape::kValueTile / 16)); };
         if constexpr (Shape::kAhead) {
             device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
             math.score(scores, key_tile());
-            math.wait(scores);
-        }
-#pragma unroll 1
-        do {
-            if constexpr (!Shape::kAhead) {
-                device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
-                math.score(scores, key_tile());
-                math.wait(scores);
-            }
+            math.wait_scores(scores);
             arrive(barriers.key_empty(keys.stage));
             keys.next();
-            math.soften(scores, token, weights);
-            device::barrier_wait(barriers.value_full(values.stage), values.phase);
-            if constexpr (Shape::kAhead) {
-                // After the last page scores are those of whatever lies there: a branch would keep the products apart.
-                if (left > 1) device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
-                math.add_values(weights, value_tile());
+            math.soften(scores, token);
+#pragma unroll 1
+            while (--left > 0) {  // this page's values are multiplied beside the next one's softmax
+                math.pack(scores, weights);
+                device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
                 math.score(scores, key_tile());
-            } else {
+                device::barrier_wait(barriers.value_full(values.stage), values.phase);
                 math.add_values(weights, value_tile());
+                math.template wait_scores<1>(scores);
+                arrive(barriers.key_empty(keys.stage));
+                keys.next();
+                token += kPageTokens;
+                math.soften(scores, token);
+                math.wait_values();
+                arrive(barriers.value_empty(values.stage));
+                values.next();
             }
-            math.wait(scores);
+            math.pack(scores, weights);
+            device::barrier_wait(barriers.value_full(values.stage), values.phase);
+            math.add_values(weights, value_tile());
+            math.wait_values();
             arrive(barriers.value_empty(values.stage));
             values.next();
-            token += kPageTokens;
-        } while (--left > 0);
+        } else {
+#pragma unroll 1
+            do {
+                device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+                math.score(scores, key_tile());
+                math.wait_scores(scores);
+                arrive(barriers.key_empty(keys.stage));
+                keys.next();
+                math.soften(scores, token);
+                math.pack(scores, weights);
+                device::barrier_wait(barriers.value_full(values.stage), values.phase);
+                math.add_values(weights, value_tile());
+                math.wait_values();
+                arrive(barriers.value_empty(values.stage));
+                values.next();
+                token += kPageTokens;
+            } while (--left > 0);
+        }
         // Again: kept, all this would take registers in the loop.
         unit.find(p.a, starts, item);
         const std::uint32_t range_end = PrefillPlan(p.a, gridDim.x, starts).cut(blockIdx.x + 1), stop = min(unit.end(), range_end);

@@ -15,7 +15,7 @@ struct PrefillShape {
     static_assert(2 * kConsumerRegisters + 2 * kProducerRegisters <= 512);
     // Of the steps of 16 dims, so many have their queries in registers; the rest reads them from shared memory every time.
     static constexpr int kSteps = D / 16, kRegisterSteps = D <= 128 ? kSteps : D == 192 ? kSteps - 4 : 0;
-    static constexpr bool kAhead = D <= 128;  // the next page's scores are computed beside this page's values
+    static constexpr bool kAhead = D <= 128;  // the next page's scores and softmax run beside this page's values
 
     static constexpr std::size_t kKeyTile = static_cast<std::size_t>(kBlocks) * 64 * 128, kValueTile = static_cast<std::size_t>(D) * 128;
     static constexpr int kKeyStages = D <= 128 ? 3 : 2, kValueStages = D <= 128 ? 3 : D <= 192 ? 2 : 1;
