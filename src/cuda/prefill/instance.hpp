@@ -11,9 +11,9 @@ struct PrefillInstance {
     int head_dim, rows, threads;                  // rows of a tile; threads of a CTA
     int (*slots)(std::size_t key_part, std::size_t value_part);
     std::size_t (*shared_bytes)(std::size_t key_part, std::size_t value_part);
-    std::size_t (*workspace_bytes)(int grid);
+    std::size_t (*workspace_bytes)(int clusters);
     const void* kernel;                           // void(PrefillParams)
-    const void* join;                             // void(PrefillParams, int ctas)
+    const void* join;                             // void(PrefillParams, int clusters)
 };
 
 }  // namespace turboquant::cuda

@@ -3,6 +3,6 @@
 
 namespace turboquant::cuda {
 
-inline constexpr int kJoinThreads = 256, kJoinParts = 4;  // CTAs that share the rows of a unit
+inline constexpr int kJoinThreads = 256, kJoinParts = 8;  // CTAs that share the rows of a unit
 
 }  // namespace turboquant::cuda

@@ -1,5 +1,5 @@
-// Attention of many query rows on compressed pages: two warpgroups decode pages, two compute (produce.cuh, consume.cuh). Then a
-// small second kernel puts the pieces of shared units together, in the order of their pages.
+// Attention of many query rows on compressed pages: two warpgroups decode pages, two compute (produce.cuh, consume.cuh), in clusters of two CTAs
+// (pipeline.cuh). Then a small second kernel puts the pieces of shared units together, in the order of their pages.
 #pragma once
 
 #include "cuda/prefill/consume.cuh"
@@ -25,7 +25,7 @@ __device__ void write_unanswered(const AttendParams& p) {
 }
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
+__global__ void __cluster_dims__(kClusterCtas, 1, 1) __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     using Shape = PrefillShape<kHeadDim>;
     const std::uint32_t memory = device::shared_address(prefill_shared);
@@ -37,53 +37,56 @@ __global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_k
             barrier_init_counted(barriers.codes(true, s), 1);
         }
         for (int s = 0; s < Shape::kKeyStages; ++s) {
-            barrier_init_counted(barriers.key_full(s), kProducers);
-            barrier_init_counted(barriers.key_empty(s), 4 * Shape::kConsumers);
+            barrier_init_counted(barriers.key_full(s), 1);
+            barrier_init_counted(barriers.key_empty(s), kClusterCtas * 4 * Shape::kConsumers);
         }
         for (int s = 0; s < Shape::kValueStages; ++s) {
-            barrier_init_counted(barriers.value_full(s), kProducers);
-            barrier_init_counted(barriers.value_empty(s), 4 * Shape::kConsumers);
+            barrier_init_counted(barriers.value_full(s), 1);
+            barrier_init_counted(barriers.value_empty(s), kClusterCtas * 4 * Shape::kConsumers);
         }
         device::barrier_fence();
     }
-    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
+    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x / kClusterCtas, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
     write_unanswered<kHeadDim>(p.a);
-    if (static_cast<int>(blockIdx.x) >= plan.grid) return;
+    const int cluster = static_cast<int>(blockIdx.x) / kClusterCtas;
+    if (cluster >= plan.grid) return;
+    meet_cluster();  // barriers are there
     if (threadIdx.x < 128) {
         give_registers<Shape::kProducerRegisters>();
-        produce_keys<kHeadDim>(p, plan, plan.cut(blockIdx.x), plan.cut(blockIdx.x + 1));
+        produce_keys<kHeadDim>(p, plan, plan.cut(cluster), plan.cut(cluster + 1));
     } else if (threadIdx.x < 256) {
         give_registers<Shape::kProducerRegisters>();
-        produce_values<kHeadDim>(p, plan, plan.cut(blockIdx.x), plan.cut(blockIdx.x + 1));
+        produce_values<kHeadDim>(p, plan, plan.cut(cluster), plan.cut(cluster + 1));
     } else {
         take_registers<Shape::kConsumerRegisters>();
         consume<kHeadDim>(p);
     }
+    meet_cluster();  // nobody reaches into the shared memory of a CTA that is gone
 #endif
 }
 
-// CTA kJoinParts c + i joins the unit in which CTA c of `ctas` ended, if it began there.
+// CTA kJoinParts c + i joins the unit in which cluster c of `clusters` ended, if it began there.
 template <int kHeadDim>
-__global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid_constant__ PrefillParams p, int ctas) {
+__global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid_constant__ PrefillParams p, int clusters) {
     using Shape = PrefillShape<kHeadDim>;
     constexpr int kNum = Shape::D / 32;
     __shared__ std::uint32_t starts[kMaxBatch + 1];
-    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, ctas, starts);
-    const int cta = blockIdx.x / kJoinParts, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    if (cta + 1 >= plan.grid) return;
+    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, clusters, starts);
+    const int cluster = blockIdx.x / kJoinParts, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if (cluster + 1 >= plan.grid) return;
     PrefillUnit<Shape::kRows> unit;
-    const std::uint32_t cut = plan.cut(cta + 1);
+    const std::uint32_t cut = plan.cut(cluster + 1);
     unit.find(p.a, plan.starts, cut);
-    if (unit.start == cut || unit.start < plan.cut(cta)) return;
-    int last = cta + 1;
+    if (unit.start == cut || unit.start < plan.cut(cluster)) return;
+    int last = cluster + 1;
     while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end()) ++last;
-    const auto piece = [&](int c, int row) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cta ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(row) * Shape::kRow; };
+    const auto piece = [&](int c, int row) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(row) * Shape::kRow; };
     for (int r = blockIdx.x % kJoinParts * (kJoinThreads / 32) + warp; r < Shape::kRows; r += kJoinParts * kJoinThreads / 32) {
         const Row row = prefill_row<Shape::kRows>(p.a, unit, r);
         if (row.idle) continue;
         float m = device::kNothing, l = 0, x[kNum] = {};
-        for (int c = cta; c <= last; ++c) m = fmaxf(m, piece(c, r)[Shape::D]);
-        for (int c = cta; c <= last; ++c) {
+        for (int c = cluster; c <= last; ++c) m = fmaxf(m, piece(c, r)[Shape::D]);
+        for (int c = cluster; c <= last; ++c) {
             const float* from = piece(c, r);
             const float weight = device::exp2_fast(from[Shape::D] - m);
             l = fmaf(weight, from[Shape::D + 1], l);

@@ -7,6 +7,7 @@
 #include "cuda/overlay/overlay.hpp"
 #include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/join.hpp"
+#include "cuda/prefill/policy.hpp"
 
 namespace turboquant::cuda {
 
@@ -34,6 +35,8 @@ Status check_device() {
     return unsupported("the CUDA device has compute capability " + std::to_string(major) + ".x; prefill is built for 9.0 only so far");
 }
 
+int num_clusters(int processors) { return processors < kClusterCtas ? 1 : processors / kClusterCtas; }
+
 AttendParams prefill_params(const PagedCache& cache, const AttendArgs& args) {
     AttendParams p = attend_params(cache, args);
     p.early = args.start != Start::after;
@@ -51,7 +54,7 @@ Result<Workspace> prefill_workspace(const PageSpec& spec) {
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    return Workspace{instance.value().workspace_bytes(processors.value()), 0};
+    return Workspace{instance.value().workspace_bytes(num_clusters(processors.value())), 0};
 }
 
 Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
@@ -63,12 +66,12 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     const PrefillInstance& instance = found.value();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    int grid = processors.value();
+    int clusters = num_clusters(processors.value());
     if (args.workspace == nullptr || reinterpret_cast<std::uintptr_t>(args.workspace) % 256 != 0) {
         return invalid_argument("workspace is null or not aligned to 256 bytes");
     }
-    if (args.workspace_bytes < instance.workspace_bytes(grid)) {
-        return invalid_argument("workspace_bytes is " + std::to_string(args.workspace_bytes) + "; this call needs " + std::to_string(instance.workspace_bytes(grid)));
+    if (args.workspace_bytes < instance.workspace_bytes(clusters)) {
+        return invalid_argument("workspace_bytes is " + std::to_string(args.workspace_bytes) + "; this call needs " + std::to_string(instance.workspace_bytes(clusters)));
     }
     PrefillParams p{};
     p.a = prefill_params(cache, args);
@@ -81,9 +84,9 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     }
     p.slots = instance.slots(p.slot_bytes[0], p.slot_bytes[1]);
     void* arguments[] = {&p};
-    if (Status s = launch(instance.kernel, grid, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
-    void* join_arguments[] = {&p, &grid};
-    if (Status s = launch(instance.join, kJoinParts * grid, kJoinThreads, 0, false, join_arguments, stream); !s.ok() || !has_overlay(cache)) return s;
+    if (Status s = launch(instance.kernel, kClusterCtas * clusters, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
+    void* join_arguments[] = {&p, &clusters};
+    if (Status s = launch(instance.join, kJoinParts * clusters, kJoinThreads, 0, false, join_arguments, stream); !s.ok() || !has_overlay(cache)) return s;
     return join_exact(cache, args, joining, stream);
 }
 

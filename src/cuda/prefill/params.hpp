@@ -7,7 +7,7 @@
 namespace turboquant::cuda {
 
 struct PrefillParams {
-    AttendParams a;                 // of the workspace only `partials`: [2 grid][kPartial]
+    AttendParams a;                 // of the workspace only `partials`: [2 clusters][kPartial]
     PageLayout layout;
     std::uint32_t part_bytes[2];    // of keys and values, that are copied
     std::uint32_t slot_bytes[2];    // the same, rounded up to a multiple of 128

@@ -1,4 +1,6 @@
-// How the warps of a CTA hand tiles to each other: barriers in shared memory, and which stage is next.
+// How the warps of a cluster hand tiles to each other: barriers in shared memory, and which stage is next. Pages of a range are decoded in turns by
+// the two CTAs; who has decoded one copies the tiles into the same stage of the other CTA. A stage is written again when the consumers of both have
+// told the writer that they are done with it: then what was copied out of it has arrived, too.
 #pragma once
 
 #include "cuda/device/bulk_copy.cuh"
@@ -17,7 +19,8 @@ struct Turn {
     }
 };
 
-// Byte offsets of a CTA's barriers. `full` ones of tiles are arrived at by each producing warp, `empty` ones by each consuming warp.
+// Byte offsets of a CTA's barriers. `full` ones of tiles are arrived at by one thread, here or in the other CTA; `empty` ones by each consuming warp
+// of both CTAs.
 struct Barriers {
     std::uint32_t base;
     __device__ std::uint32_t codes(bool values, int slot) const { return base + (values ? 32 : 0) + 8 * slot; }
@@ -30,10 +33,35 @@ struct Barriers {
 __device__ __forceinline__ void barrier_init_counted(std::uint32_t barrier, int count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
-// By the first lane of a warp, for all of it.
-__device__ __forceinline__ void arrive(std::uint32_t barrier) {
+__device__ __forceinline__ int cluster_rank() {
+    std::uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return static_cast<int>(rank);
+}
+// The same place in the other CTA's shared memory.
+__device__ __forceinline__ std::uint32_t other_address(std::uint32_t address) {
+    std::uint32_t other;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(address), "r"(cluster_rank() ^ 1));
+    return other;
+}
+// All threads of both CTAs.
+__device__ __forceinline__ void meet_cluster() { asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+// In both CTAs, by the first lane of a warp, for all of it.
+__device__ __forceinline__ void arrive_both(std::uint32_t barrier) {
     __syncwarp();
-    if ((threadIdx.x & 31) == 0) asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+    if ((threadIdx.x & 31) != 0) return;
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other_address(barrier)) : "memory");
+}
+// A thread says that a tile is complete, and copies it to the other CTA, where the copy says so.
+__device__ __forceinline__ void hand_over(std::uint32_t tile, std::uint32_t bytes, std::uint32_t full) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(full) : "memory");
+    const std::uint32_t other_full = other_address(full);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cluster.b64 _, [%0], %1;" ::"r"(other_full), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(other_address(tile)), "r"(tile), "r"(bytes),
+                 "r"(other_full)
+                 : "memory");
 }
 // What this thread wrote to shared memory becomes visible to the matrix units.
 __device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

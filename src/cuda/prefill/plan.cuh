@@ -1,5 +1,5 @@
 // Who works on what. A unit is a tile of query rows of one (sequence, KV head); its items are the pages that its rows may see, first to last.
-// All items, unit after unit, are cut into one equal range per CTA. Row r of a sequence is position r / group of its queries, head
+// All items, unit after unit, are cut into one equal range per cluster of CTAs. Row r of a sequence is position r / group of its queries, head
 // r % group of the KV head's. Every CTA makes the plan for itself, from lengths in device memory.
 #pragma once
 
@@ -34,7 +34,7 @@ __device__ inline TilePages coded_tile(const AttendParams& p, int sequence, int 
 template <int kRows>
 __host__ __device__ inline int num_tiles(int queries, int group) { return (queries * group + kRows - 1) / kRows; }
 
-// Tiles in the order in which they are worked on: early ones, which see few pages, among late ones, so that every CTA has about as many units.
+// Tiles in the order in which they are worked on: early ones, which see few pages, among late ones, so that every cluster has about as many units.
 __host__ __device__ inline int tile_in_order(int order, int tiles) { return order % 2 == 0 ? order / 2 : tiles - 1 - order / 2; }
 
 // Queries of a sequence that are answered: not more than it has tokens.
@@ -45,16 +45,16 @@ __device__ inline int answered(const AttendParams& p, int sequence, int length) 
 struct PrefillPlan {
     const std::uint32_t* starts;     // [batch + 1]: first item of each sequence, and the number of items
     std::uint32_t items;
-    int grid;                        // CTAs that have work
+    int grid;                        // clusters that have work
 
-    __device__ PrefillPlan(const AttendParams& p, int ctas, const std::uint32_t* the_starts)
-        : starts(the_starts), items(the_starts[p.batch]), grid(static_cast<int>(min(static_cast<std::uint32_t>(ctas), items))) {}
-    __device__ std::uint32_t cut(int cta) const { return static_cast<std::uint32_t>(static_cast<std::uint64_t>(items) * cta / grid); }
+    __device__ PrefillPlan(const AttendParams& p, int clusters, const std::uint32_t* the_starts)
+        : starts(the_starts), items(the_starts[p.batch]), grid(static_cast<int>(min(static_cast<std::uint32_t>(clusters), items))) {}
+    __device__ std::uint32_t cut(int cluster) const { return static_cast<std::uint32_t>(static_cast<std::uint64_t>(items) * cluster / grid); }
 };
 
 // By all threads of a CTA. starts: shared memory.
 template <int kRows>
-__device__ PrefillPlan make_prefill_plan(const AttendParams& p, int ctas, std::uint32_t* starts) {
+__device__ PrefillPlan make_prefill_plan(const AttendParams& p, int clusters, std::uint32_t* starts) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     for (int b = warp; b < p.batch; b += warps) {
         const int length = p.lengths[b], queries = answered(p, b, length), tiles = num_tiles<kRows>(queries, p.group);
@@ -79,7 +79,7 @@ __device__ PrefillPlan make_prefill_plan(const AttendParams& p, int ctas, std::u
         }
     }
     __syncthreads();
-    return {p, ctas, starts};
+    return {p, clusters, starts};
 }
 
 // A unit, and the way to the next one. A warp has it, all lanes the same.

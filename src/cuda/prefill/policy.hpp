@@ -5,12 +5,15 @@
 
 namespace turboquant::cuda {
 
+inline constexpr int kClusterCtas = 2;
+
 template <int kHeadDim>
 struct PrefillShape {
     static constexpr int D = (kHeadDim + 31) / 32 * 32, kBlocks = (D + 63) / 64;
     // A warpgroup decodes keys, one values, and two have 64 query rows each: with more rows per page, registers would be too few for a second
-    // decoding warpgroup, and one alone is too slow.
-    static constexpr int kConsumers = 2, kRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2);
+    // decoding warpgroup, and one alone is too slow. Two CTAs work on the same pages: each decodes every other one for both.
+    static constexpr int kConsumers = 2, kOwnRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2);
+    static constexpr int kRows = kOwnRows * kClusterCtas;             // of a unit
     static constexpr int kConsumerRegisters = D <= 128 ? 192 : 200, kProducerRegisters = D <= 128 ? 64 : 56;
     static_assert(2 * kConsumerRegisters + 2 * kProducerRegisters <= 512);
     // Of the steps of 16 dims, so many have their queries in registers; the rest reads them from shared memory every time.
@@ -38,10 +41,10 @@ struct PrefillShape {
     }
     static constexpr std::size_t shared_bytes(std::size_t key_part, std::size_t value_part) { return kRing + slots(key_part, value_part) * (key_part + value_part); }
 
-    // A piece of a tile of rows that several CTAs share: sums, then m and l, then two unused, per row.
+    // A piece of a tile of rows that several clusters share: sums, then m and l, then two unused, per row.
     static constexpr int kRow = D + 4;
     static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * kRow;          // floats
-    static constexpr std::size_t workspace_bytes(int grid) { return 2 * static_cast<std::size_t>(grid) * kPartial * 4; }
+    static constexpr std::size_t workspace_bytes(int clusters) { return 2 * static_cast<std::size_t>(clusters) * kPartial * 4; }
 };
 
 }  // namespace turboquant::cuda

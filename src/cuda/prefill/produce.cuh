@@ -1,6 +1,6 @@
 // The producing warpgroups, one for keys and one for values: parts of pages come in through a ring of bulk copies and leave as tiles of
-// binary16 numbers (tiles.cuh). The keys' references become part of them: rotated, less the reference of the range's first page, which the
-// queries see once (consume.cuh).
+// binary16 numbers (tiles.cuh), for both CTAs of the cluster (pipeline.cuh): each has every other page of the range. The keys' references become part
+// of them: rotated, less the reference of the range's first page, which the queries see once (consume.cuh).
 #pragma once
 
 #include "cuda/device/rotation.cuh"
@@ -59,7 +59,7 @@ __device__ __forceinline__ void decode_values_of(int bits, int warp, int lane, i
     else Tiles::template decode_values<8>(warp, lane, valid, part, store);
 }
 
-// The ring of one side: slots in turn, each with its barrier. The first warp keeps it filled; its way through the units is in shared memory,
+// The ring of one side: slots in turn, each with its barrier, for the CTA's own pages. The first warp keeps it filled; its way through the units is in shared memory,
 // but for what every page needs.
 template <int kHeadDim, bool kValues>
 struct CodeRing {
@@ -93,37 +93,44 @@ struct CodeRing {
         if ((threadIdx.x & 31) == 0) *cursor() = unit;
         __syncwarp();
     }
+    // On to the unit that has item `next`.
+    __device__ void enter_next(Unit unit) {
+        while (next >= unit.end()) unit.advance(p.a);
+        enter(unit);
+        page = pages[next];
+    }
     __device__ void issue(int s) {
-        if (next == end) return;
+        if (next >= end) return;
         if ((threadIdx.x & 31) == 0) {
             const std::uint64_t blob = static_cast<std::uint64_t>(static_cast<std::uint32_t>(page)) * p.a.page_units + head_units;
             device::barrier_expect(barrier(s), p.part_bytes[kValues]);
             device::bulk_copy(at(s), p.a.pool + blob * 128 + (kValues ? p.part_bytes[0] : 0), p.part_bytes[kValues], barrier(s));
         }
-        if (++next == end) return;
-        if (next == next_stop) {
-            Unit unit = *cursor();
-            unit.advance(p.a);
-            enter(unit);
-        }
-        page = pages[next];
+        next += kClusterCtas;
+        if (next >= end) return;
+        if (next >= next_stop) enter_next(*cursor());
+        else page = pages[next];
     }
-    __device__ void start(const Unit& unit, std::uint32_t begin, std::uint32_t range_end) {
-        if (!first_warp()) return;
-        next = begin;
+    // unit: has the range's first item; first: the CTA's own first one.
+    __device__ void start(const Unit& unit, std::uint32_t first, std::uint32_t range_end) {
+        next = first;
         end = range_end;
-        enter(unit);
-        page = pages[next];
+        if (!first_warp() || next >= end) return;
+        enter_next(unit);
         for (int s = 0; s < p.slots; ++s) issue(s);
     }
     __device__ SharedPart take() const {
         device::barrier_wait(barrier(slot), phase);
         return {at(slot)};
     }
-    // The warpgroup has read the part.
-    __device__ void release() {
+    // The warpgroup has made a tile of the part.
+    __device__ void release(std::uint32_t tile, std::uint32_t bytes, std::uint32_t full) {
+        publish();
         meet_named(kName, 128);
-        if (first_warp()) issue(slot);
+        if (first_warp()) {
+            if ((threadIdx.x & 31) == 0) hand_over(tile, bytes, full);
+            issue(slot);
+        }
         if (++slot == p.slots) {
             slot = 0;
             phase ^= 1;
@@ -140,21 +147,22 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
     CodeRing<kHeadDim, true> ring(p, memory);
-    ring.start(unit, begin, end);
     Turn<Shape::kValueStages> turn;
+    const int rank = cluster_rank();
+    if (rank == 1) turn.next();
+    ring.start(unit, begin + rank, end);
 #pragma unroll 1
-    for (std::uint32_t item = begin; item < end; ++item) {
-        if (item == unit.end()) unit.advance(p.a);
+    for (std::uint32_t item = begin + rank; item < end; item += kClusterCtas) {
+        while (item >= unit.end()) unit.advance(p.a);
         asm volatile("" : "+r"(lane), "+r"(warp));  // addresses are worked out page by page: kept, they would not fit the registers
         const SharedPart part = ring.take();
         device::barrier_wait(barriers.value_empty(turn.stage), turn.phase ^ 1);
         const std::uint32_t tile = memory + static_cast<std::uint32_t>(Shape::kValues) + turn.stage * static_cast<std::uint32_t>(Shape::kValueTile);
         const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
         decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
-        publish();
-        arrive(barriers.value_full(turn.stage));
+        ring.release(tile, static_cast<std::uint32_t>(Shape::kValueTile), barriers.value_full(turn.stage));
         turn.next();
-        ring.release();
+        turn.next();
     }
 }
 
@@ -169,9 +177,11 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
     CodeRing<kHeadDim, false> ring(p, memory);
-    ring.start(unit, begin, end);
     Turn<Shape::kKeyStages> turn;
-    std::uint32_t base = begin, stop = 0;
+    const int rank = cluster_rank();
+    if (rank == 1) turn.next();
+    ring.start(unit, begin + rank, end);
+    std::uint32_t first = 0, stop = 0;   // the CTA's own first page of the unit, in its range, and where the unit ends there
     std::uint16_t raw[kNum];
     const auto fetch = [&](std::uint32_t item) {
         const auto* from = reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset());
@@ -192,38 +202,37 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         }
     };
 #pragma unroll 1
-    for (std::uint32_t item = begin; item < end; ++item) {
+    for (std::uint32_t item = begin + rank; item < end; item += kClusterCtas) {
         asm volatile("" : "+r"(lane), "+r"(warp));
-        if (item == begin || item == unit.end()) {
-            if (item != begin) unit.advance(p.a);
-            base = item;
+        if (item >= stop) {
+            while (item >= unit.end()) unit.advance(p.a);
+            first = item;
             stop = min(unit.end(), end);
             if (warp == 0) {
-                fetch(base);
+                fetch(max(unit.start, begin));
 #pragma unroll
                 for (int k = 0; k < kNum; ++k) store_shared2(references + 2 * (8 * D + lane + 32 * k), raw[k]);
             }
             meet_named(ring.kName, 128);
-            if (base + warp < stop) {
-                fetch(base + warp);
+            if (first + kClusterCtas * warp < stop) {
+                fetch(first + kClusterCtas * warp);
                 settle(warp);
             }
             meet_named(ring.kName, 128);
         }
-        const int page = static_cast<int>(item - base);
-        const bool more = base + (page & ~3) + 4 + warp < stop;
-        if (page % 4 == 0 && more) fetch(item + 4 + warp);
+        const int page = static_cast<int>(item - first) / kClusterCtas;
+        const bool more = first + kClusterCtas * ((page & ~3) + 4 + warp) < stop;
+        if (page % 4 == 0 && more) fetch(item + kClusterCtas * (4 + warp));
         const SharedPart part = ring.take();
         device::barrier_wait(barriers.key_empty(turn.stage), turn.phase ^ 1);
         const std::uint32_t tile = memory + turn.stage * static_cast<std::uint32_t>(Shape::kKeyTile), own_reference = references + 2 * (page & 7) * D;
         decode_keys_of<kHeadDim>(
             p.layout.key_bits, warp, lane, part, [&](unsigned chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },
             [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
-        publish();
-        arrive(barriers.key_full(turn.stage));
-        turn.next();
         if (page % 4 == 3 && more) settle(((page + 1) & 4) + warp);
-        ring.release();
+        ring.release(tile, static_cast<std::uint32_t>(Shape::kKeyTile), barriers.key_full(turn.stage));
+        turn.next();
+        turn.next();
     }
 }
 
