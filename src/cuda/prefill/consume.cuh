@@ -154,9 +154,11 @@ struct Consumer {
                 if (at > position[h] || (p.a.window && at <= position[h] - p.a.window)) s[i] = -INFINITY;
             }
         }
-        float top[2] = {-INFINITY, -INFINITY};
+        // Four chains each of maxima and sums: one would be waited for.
+        float tops[4] = {s[0], s[1], s[2], s[3]};
 #pragma unroll
-        for (int i = 0; i < 32; ++i) top[i >> 1 & 1] = fmaxf(top[i >> 1 & 1], s[i]);
+        for (int i = 4; i < 32; ++i) tops[i & 3] = fmaxf(tops[i & 3], s[i]);
+        float top[2] = {fmaxf(tops[0], tops[1]), fmaxf(tops[2], tops[3])};
         const bool rare = top[0] * units[0] > m[0] + kHeadroom || top[1] * units[1] > m[1] + kHeadroom;
         if (__any_sync(~0u, rare)) {
             wait_values();  // the page before's
@@ -174,13 +176,14 @@ struct Consumer {
                 }
             }
         }
+        float sums[4] = {0, 0, 0, 0};
 #pragma unroll
-        for (int i = 0; i < 32; i += 2) {
-            const int h = i >> 1 & 1;
-            s[i] = device::exp2_fast(fmaf(s[i], units[h], -m[h]));
-            s[i + 1] = device::exp2_fast(fmaf(s[i + 1], units[h], -m[h]));
-            l[h] += s[i] + s[i + 1];
+        for (int i = 0; i < 32; ++i) {
+            s[i] = device::exp2_fast(fmaf(s[i], units[i >> 1 & 1], -m[i >> 1 & 1]));
+            sums[i & 3] += s[i];
         }
+        l[0] += sums[0] + sums[1];
+        l[1] += sums[2] + sums[3];
     }
     // As operands. Not while products that read the operands before are under way, even if these lie elsewhere: ptxas would wait for each product.
     __device__ __forceinline__ static void pack(const float* s, std::uint32_t* weights) {

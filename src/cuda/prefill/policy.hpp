@@ -14,7 +14,7 @@ struct PrefillShape {
     // decoding warpgroup, and one alone is too slow. Two CTAs work on the same pages: each decodes every other one for both.
     static constexpr int kConsumers = 2, kOwnRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2);
     static constexpr int kRows = kOwnRows * kClusterCtas;             // of a unit
-    static constexpr int kConsumerRegisters = D <= 128 ? 192 : 200, kProducerRegisters = D <= 128 ? 64 : 56;
+    static constexpr int kConsumerRegisters = D <= 128 ? 176 : 200, kProducerRegisters = D <= 128 ? 80 : 56;
     static_assert(2 * kConsumerRegisters + 2 * kProducerRegisters <= 512);
     // Of the steps of 16 dims, so many have their queries in registers; the rest reads them from shared memory every time.
     static constexpr int kSteps = D / 16, kRegisterSteps = D <= 128 ? kSteps : D == 192 ? kSteps - 4 : 0;
