@@ -133,8 +133,9 @@ struct Consumer {
         device::hold<D / 2>(out);
     }
 
-    // Scores become weights; token: the page's first.
-    __device__ __forceinline__ void soften(float* s, int token) {
+    // Scores become weights; token: the page's first. True: the warp's sums are to be scaled by factor[2] first, which may be only when no products are
+    // under way. (To wait for them here would not do: warps of a warpgroup wait together, and this is each warp's own affair.)
+    __device__ __forceinline__ bool soften(float* s, int token, float* factor) {
         float units[2] = {unit[0], unit[1]};
         if (p.a.cap != 0) {
             const float inverse = 2.0f * device::kLog2E / p.a.cap;
@@ -159,21 +160,17 @@ struct Consumer {
 #pragma unroll
         for (int i = 4; i < 32; ++i) tops[i & 3] = fmaxf(tops[i & 3], s[i]);
         float top[2] = {fmaxf(tops[0], tops[1]), fmaxf(tops[2], tops[3])};
-        const bool rare = top[0] * units[0] > m[0] + kHeadroom || top[1] * units[1] > m[1] + kHeadroom;
-        if (__any_sync(~0u, rare)) {
-            wait_values();  // the page before's
+        factor[0] = factor[1] = 1;
+        const bool raised = __any_sync(~0u, top[0] * units[0] > m[0] + kHeadroom || top[1] * units[1] > m[1] + kHeadroom);
+        if (raised) {
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], 1));
                 top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], 2));
-                const float higher = fmaxf(m[h], top[h] * units[h] - kLift), factor = device::exp2_fast(m[h] - higher);
+                const float higher = fmaxf(m[h], top[h] * units[h] - kLift);
+                factor[h] = device::exp2_fast(m[h] - higher);
                 m[h] = higher;
-                l[h] *= factor;
-#pragma unroll
-                for (int i = 0; i < D / 8; ++i) {
-                    out[4 * i + 2 * h] *= factor;
-                    out[4 * i + 2 * h + 1] *= factor;
-                }
+                l[h] *= factor[h];
             }
         }
         float sums[4] = {0, 0, 0, 0};
@@ -184,6 +181,11 @@ struct Consumer {
         }
         l[0] += sums[0] + sums[1];
         l[1] += sums[2] + sums[3];
+        return raised;
+    }
+    __device__ __forceinline__ void rescale(const float* factor) {
+#pragma unroll
+        for (int i = 0; i < D / 2; ++i) out[i] *= factor[i >> 1 & 1];
     }
     // As operands. Not while products that read the operands before are under way, even if these lie elsewhere: ptxas would wait for each product.
     __device__ __forceinline__ static void pack(const float* s, std::uint32_t* weights) {
@@ -264,7 +266,7 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
         const std::uint32_t end = PrefillPlan(p.a, gridDim.x / kClusterCtas, starts).cut(blockIdx.x / kClusterCtas + 1);
         int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = device::uniform(static_cast<int>(min(unit.end(), end) - item));
         math.start(unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset()));
-        float scores[32];
+        float scores[32], factor[2];
         std::uint32_t weights[16];
         const auto key_tile = [&] { return device::uniform(tiles + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile / 16)); };
         const auto value_tile = [&] { return device::uniform(tiles + static_cast<std::uint32_t>(Shape::kValues / 16) + values.stage * static_cast<std::uint32_t>(Shape::kValueTile / 16)); };
@@ -274,7 +276,7 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
             math.wait_scores(scores);
             arrive_both(barriers.key_empty(keys.stage));
             keys.next();
-            math.soften(scores, token);
+            math.soften(scores, token, factor);  // there are no sums yet
 #pragma unroll 1
             while (--left > 0) {  // this page's values are multiplied beside the next one's softmax
                 math.pack(scores, weights);
@@ -286,8 +288,9 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
                 arrive_both(barriers.key_empty(keys.stage));
                 keys.next();
                 token += kPageTokens;
-                math.soften(scores, token);
+                const bool raised = math.soften(scores, token, factor);
                 math.wait_values();
+                if (raised) math.rescale(factor);
                 arrive_both(barriers.value_empty(values.stage));
                 values.next();
             }
@@ -305,7 +308,7 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
                 math.wait_scores(scores);
                 arrive_both(barriers.key_empty(keys.stage));
                 keys.next();
-                math.soften(scores, token);
+                if (math.soften(scores, token, factor)) math.rescale(factor);
                 math.pack(scores, weights);
                 device::barrier_wait(barriers.value_full(values.stage), values.phase);
                 math.add_values(weights, value_tile());
