@@ -42,7 +42,7 @@ struct Consumer {
     };
     __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + threadIdx.x - 256; }
     __device__ __forceinline__ static int warp(int thread) { return thread >> 5 & 3; }              // of the warpgroup's four
-    __device__ __forceinline__ static int first_row(int thread) { return (thread >> 5) * 16 - 128 + cluster_rank() * Shape::kOwnRows; }  // of the warp, in the unit
+    __device__ __forceinline__ static int first_row(int thread) { return (thread >> 5) * 16 - 128 + cluster_rank<Shape::kCtas>() * Shape::kOwnRows; }  // of the warp, in the unit
     __device__ __forceinline__ static std::uint32_t queries(int thread) {                          // shared address of the warpgroup's
         return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((thread >> 7) - 2) * Shape::kQueryTile);
     }
@@ -258,12 +258,12 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
     Turn<Shape::kKeyStages> keys;
     Turn<Shape::kValueStages> values;
     const std::uint32_t tiles = device::operand_low(memory);
-    std::uint32_t item = PrefillPlan(p.a, gridDim.x / kClusterCtas, starts).cut(blockIdx.x / kClusterCtas);
+    std::uint32_t item = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas);
 #pragma unroll 1
     while (true) {
         PrefillUnit<Shape::kRows> unit;
         unit.find(p.a, starts, item);
-        const std::uint32_t end = PrefillPlan(p.a, gridDim.x / kClusterCtas, starts).cut(blockIdx.x / kClusterCtas + 1);
+        const std::uint32_t end = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas + 1);
         int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = device::uniform(static_cast<int>(min(unit.end(), end) - item));
         math.start(unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset()));
         float scores[32], factor[2];
@@ -274,7 +274,7 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
             device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
             math.score(scores, key_tile());
             math.wait_scores(scores);
-            arrive_both(barriers.key_empty(keys.stage));
+            arrive_everywhere<Shape::kCtas>(barriers.key_empty(keys.stage));
             keys.next();
             math.soften(scores, token, factor);  // there are no sums yet
 #pragma unroll 1
@@ -285,20 +285,20 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
                 device::barrier_wait(barriers.value_full(values.stage), values.phase);
                 math.add_values(weights, value_tile());
                 math.template wait_scores<1>(scores);
-                arrive_both(barriers.key_empty(keys.stage));
+                arrive_everywhere<Shape::kCtas>(barriers.key_empty(keys.stage));
                 keys.next();
                 token += kPageTokens;
                 const bool raised = math.soften(scores, token, factor);
                 math.wait_values();
                 if (raised) math.rescale(factor);
-                arrive_both(barriers.value_empty(values.stage));
+                arrive_everywhere<Shape::kCtas>(barriers.value_empty(values.stage));
                 values.next();
             }
             math.pack(scores, weights);
             device::barrier_wait(barriers.value_full(values.stage), values.phase);
             math.add_values(weights, value_tile());
             math.wait_values();
-            arrive_both(barriers.value_empty(values.stage));
+            arrive_everywhere<Shape::kCtas>(barriers.value_empty(values.stage));
             values.next();
         } else {
 #pragma unroll 1
@@ -306,23 +306,23 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
                 device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
                 math.score(scores, key_tile());
                 math.wait_scores(scores);
-                arrive_both(barriers.key_empty(keys.stage));
+                arrive_everywhere<Shape::kCtas>(barriers.key_empty(keys.stage));
                 keys.next();
                 if (math.soften(scores, token, factor)) math.rescale(factor);
                 math.pack(scores, weights);
                 device::barrier_wait(barriers.value_full(values.stage), values.phase);
                 math.add_values(weights, value_tile());
                 math.wait_values();
-                arrive_both(barriers.value_empty(values.stage));
+                arrive_everywhere<Shape::kCtas>(barriers.value_empty(values.stage));
                 values.next();
                 token += kPageTokens;
             } while (--left > 0);
         }
         // Again: kept, all this would take registers in the loop.
         unit.find(p.a, starts, item);
-        const std::uint32_t range_end = PrefillPlan(p.a, gridDim.x / kClusterCtas, starts).cut(blockIdx.x / kClusterCtas + 1), stop = min(unit.end(), range_end);
+        const std::uint32_t range_end = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas + 1), stop = min(unit.end(), range_end);
         const bool begins = item == unit.start;
-        math.finish(unit, begins && stop == unit.end(), p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x / kClusterCtas) + (begins ? 1 : 0)) * Shape::kPartial);
+        math.finish(unit, begins && stop == unit.end(), p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x / Shape::kCtas) + (begins ? 1 : 0)) * Shape::kPartial);
         if (stop == range_end) break;
         item = stop;
     }

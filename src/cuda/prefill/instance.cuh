@@ -8,7 +8,7 @@
     namespace turboquant::cuda {                                                                                                      \
     PrefillInstance prefill_instance_##D() {                                                                                          \
         using Shape = PrefillShape<D>;                                                                                                \
-        return {D, Shape::kRows, Shape::kThreads, &Shape::slots, &Shape::shared_bytes, &Shape::workspace_bytes,                       \
+        return {D, Shape::kRows, Shape::kThreads, Shape::kCtas, &Shape::slots, &Shape::shared_bytes, &Shape::workspace_bytes,         \
                 reinterpret_cast<const void*>(&prefill_kernel<D>), reinterpret_cast<const void*>(&prefill_join_kernel<D>)};           \
     }                                                                                                                                 \
     }

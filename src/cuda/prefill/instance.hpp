@@ -8,7 +8,7 @@
 namespace turboquant::cuda {
 
 struct PrefillInstance {
-    int head_dim, rows, threads;                  // rows of a tile; threads of a CTA
+    int head_dim, rows, threads, ctas;            // rows of a tile; threads of a CTA; CTAs of a cluster
     int (*slots)(std::size_t key_part, std::size_t value_part);
     std::size_t (*shared_bytes)(std::size_t key_part, std::size_t value_part);
     std::size_t (*workspace_bytes)(int clusters);

@@ -25,7 +25,7 @@ __device__ void write_unanswered(const AttendParams& p) {
 }
 
 template <int kHeadDim>
-__global__ void __cluster_dims__(kClusterCtas, 1, 1) __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
+__global__ void __cluster_dims__(PrefillShape<kHeadDim>::kCtas, 1, 1) __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     using Shape = PrefillShape<kHeadDim>;
     const std::uint32_t memory = device::shared_address(prefill_shared);
@@ -38,19 +38,19 @@ __global__ void __cluster_dims__(kClusterCtas, 1, 1) __launch_bounds__(PrefillSh
         }
         for (int s = 0; s < Shape::kKeyStages; ++s) {
             barrier_init_counted(barriers.key_full(s), 1);
-            barrier_init_counted(barriers.key_empty(s), kClusterCtas * 4 * Shape::kConsumers);
+            barrier_init_counted(barriers.key_empty(s), Shape::kCtas * 4 * Shape::kConsumers);
         }
         for (int s = 0; s < Shape::kValueStages; ++s) {
             barrier_init_counted(barriers.value_full(s), 1);
-            barrier_init_counted(barriers.value_empty(s), kClusterCtas * 4 * Shape::kConsumers);
+            barrier_init_counted(barriers.value_empty(s), Shape::kCtas * 4 * Shape::kConsumers);
         }
         device::barrier_fence();
     }
-    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x / kClusterCtas, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
+    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x / Shape::kCtas, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
     write_unanswered<kHeadDim>(p.a);
-    const int cluster = static_cast<int>(blockIdx.x) / kClusterCtas;
+    const int cluster = static_cast<int>(blockIdx.x) / Shape::kCtas;
     if (cluster >= plan.grid) return;
-    meet_cluster();  // barriers are there
+    meet_cluster<Shape::kCtas>();  // barriers are there
     if (threadIdx.x < 128) {
         give_registers<Shape::kProducerRegisters>();
         produce_keys<kHeadDim>(p, plan, plan.cut(cluster), plan.cut(cluster + 1));
@@ -61,7 +61,7 @@ __global__ void __cluster_dims__(kClusterCtas, 1, 1) __launch_bounds__(PrefillSh
         take_registers<Shape::kConsumerRegisters>();
         consume<kHeadDim>(p);
     }
-    meet_cluster();  // nobody reaches into the shared memory of a CTA that is gone
+    meet_cluster<Shape::kCtas>();  // nobody reaches into the shared memory of a CTA that is gone
 #endif
 }
 

@@ -7,7 +7,6 @@
 #include "cuda/overlay/overlay.hpp"
 #include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/join.hpp"
-#include "cuda/prefill/policy.hpp"
 
 namespace turboquant::cuda {
 
@@ -35,7 +34,7 @@ Status check_device() {
     return unsupported("the CUDA device has compute capability " + std::to_string(major) + ".x; prefill is built for 9.0 only so far");
 }
 
-int num_clusters(int processors) { return processors < kClusterCtas ? 1 : processors / kClusterCtas; }
+int num_clusters(const PrefillInstance& instance, int processors) { return processors < instance.ctas ? 1 : processors / instance.ctas; }
 
 AttendParams prefill_params(const PagedCache& cache, const AttendArgs& args) {
     AttendParams p = attend_params(cache, args);
@@ -54,7 +53,7 @@ Result<Workspace> prefill_workspace(const PageSpec& spec) {
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    return Workspace{instance.value().workspace_bytes(num_clusters(processors.value())), 0};
+    return Workspace{instance.value().workspace_bytes(num_clusters(instance.value(), processors.value())), 0};
 }
 
 Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
@@ -66,7 +65,7 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     const PrefillInstance& instance = found.value();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    int clusters = num_clusters(processors.value());
+    int clusters = num_clusters(instance, processors.value());
     if (args.workspace == nullptr || reinterpret_cast<std::uintptr_t>(args.workspace) % 256 != 0) {
         return invalid_argument("workspace is null or not aligned to 256 bytes");
     }
@@ -84,7 +83,7 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     }
     p.slots = instance.slots(p.slot_bytes[0], p.slot_bytes[1]);
     void* arguments[] = {&p};
-    if (Status s = launch(instance.kernel, kClusterCtas * clusters, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
+    if (Status s = launch(instance.kernel, instance.ctas * clusters, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
     void* join_arguments[] = {&p, &clusters};
     if (Status s = launch(instance.join, kJoinParts * clusters, kJoinThreads, 0, false, join_arguments, stream); !s.ok() || !has_overlay(cache)) return s;
     return join_exact(cache, args, joining, stream);

@@ -1,5 +1,5 @@
 // How the warps of a cluster hand tiles to each other: barriers in shared memory, and which stage is next. Pages of a range are decoded in turns by
-// the two CTAs; who has decoded one copies the tiles into the same stage of the other CTA. A stage is written again when the consumers of both have
+// the cluster's two CTAs (or all by the only one); who has decoded one copies the tiles into the same stage of the other CTA. A stage is written again when the consumers of both have
 // told the writer that they are done with it: then what was copied out of it has arrived, too.
 #pragma once
 
@@ -11,6 +11,9 @@ template <int kStages>
 struct Turn {
     int stage = 0;
     std::uint32_t phase = 0;
+    __device__ void skip(int num) {
+        for (int i = 0; i < num; ++i) next();
+    }
     __device__ void next() {
         if (++stage == kStages) {
             stage = 0;
@@ -33,7 +36,9 @@ struct Barriers {
 __device__ __forceinline__ void barrier_init_counted(std::uint32_t barrier, int count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
+template <int kCtas>
 __device__ __forceinline__ int cluster_rank() {
+    if constexpr (kCtas == 1) return 0;
     std::uint32_t rank;
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return static_cast<int>(rank);
@@ -41,22 +46,29 @@ __device__ __forceinline__ int cluster_rank() {
 // The same place in the other CTA's shared memory.
 __device__ __forceinline__ std::uint32_t other_address(std::uint32_t address) {
     std::uint32_t other;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(address), "r"(cluster_rank() ^ 1));
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(address), "r"(cluster_rank<2>() ^ 1));
     return other;
 }
-// All threads of both CTAs.
-__device__ __forceinline__ void meet_cluster() { asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+// All threads of all CTAs.
+template <int kCtas>
+__device__ __forceinline__ void meet_cluster() {
+    if constexpr (kCtas == 1) __syncthreads();
+    else asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
-// In both CTAs, by the first lane of a warp, for all of it.
-__device__ __forceinline__ void arrive_both(std::uint32_t barrier) {
+// In all CTAs, by the first lane of a warp, for all of it.
+template <int kCtas>
+__device__ __forceinline__ void arrive_everywhere(std::uint32_t barrier) {
     __syncwarp();
     if ((threadIdx.x & 31) != 0) return;
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other_address(barrier)) : "memory");
+    if constexpr (kCtas == 2) asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other_address(barrier)) : "memory");
 }
 // A thread says that a tile is complete, and copies it to the other CTA, where the copy says so.
+template <int kCtas>
 __device__ __forceinline__ void hand_over(std::uint32_t tile, std::uint32_t bytes, std::uint32_t full) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(full) : "memory");
+    if constexpr (kCtas == 1) return;
     const std::uint32_t other_full = other_address(full);
     asm volatile("mbarrier.arrive.expect_tx.shared::cluster.b64 _, [%0], %1;" ::"r"(other_full), "r"(bytes) : "memory");
     asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(other_address(tile)), "r"(tile), "r"(bytes),

@@ -5,15 +5,15 @@
 
 namespace turboquant::cuda {
 
-inline constexpr int kClusterCtas = 2;
-
 template <int kHeadDim>
 struct PrefillShape {
     static constexpr int D = (kHeadDim + 31) / 32 * 32, kBlocks = (D + 63) / 64;
     // A warpgroup decodes keys, one values, and two have 64 query rows each: with more rows per page, registers would be too few for a second
-    // decoding warpgroup, and one alone is too slow. Two CTAs work on the same pages: each decodes every other one for both.
+    // decoding warpgroup, and one alone is too slow. Two CTAs work on the same pages: each decodes every other one for both. Where there is room for a
+    // single stage, a CTA is alone: it would wait for the other one at every page.
+    static constexpr int kCtas = D <= 192 ? 2 : 1;                    // of a cluster
     static constexpr int kConsumers = 2, kOwnRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2);
-    static constexpr int kRows = kOwnRows * kClusterCtas;             // of a unit
+    static constexpr int kRows = kOwnRows * kCtas;                    // of a unit
     static constexpr int kConsumerRegisters = D <= 128 ? 176 : 200, kProducerRegisters = D <= 128 ? 80 : 56;
     static_assert(2 * kConsumerRegisters + 2 * kProducerRegisters <= 512);
     // Of the steps of 16 dims, so many have their queries in registers; the rest reads them from shared memory every time.
@@ -22,6 +22,9 @@ struct PrefillShape {
 
     static constexpr std::size_t kKeyTile = static_cast<std::size_t>(kBlocks) * 64 * 128, kValueTile = static_cast<std::size_t>(D) * 128;
     static constexpr int kKeyStages = D <= 128 ? 3 : 2, kValueStages = D <= 128 ? 3 : D <= 192 ? 2 : 1;
+    // Who writes a stage waits for its last use, which the other CTA may have written. That it cannot mistake it for the use before, which ends a barrier's
+    // phase of the same parity, is because it has waited for a later page than that one's, in another stage, meanwhile (or has the stage for itself).
+    static_assert(kCtas == 1 || ((kKeyStages == 2 || kKeyStages == 3) && (kValueStages == 2 || kValueStages == 3)));
     static constexpr std::size_t kQueryTile = static_cast<std::size_t>(kBlocks) * 64 * 128;  // of one warpgroup; later its results
     static constexpr int kReferences = 9;                       // rotated ones of two times four pages, and the first page's, not rotated
 

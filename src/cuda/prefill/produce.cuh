@@ -1,5 +1,5 @@
 // The producing warpgroups, one for keys and one for values: parts of pages come in through a ring of bulk copies and leave as tiles of
-// binary16 numbers (tiles.cuh), for both CTAs of the cluster (pipeline.cuh): each has every other page of the range. The keys' references become part
+// binary16 numbers (tiles.cuh), for both CTAs of a cluster (pipeline.cuh): each has every other page of the range. The keys' references become part
 // of them: rotated, less the reference of the range's first page, which the queries see once (consume.cuh).
 #pragma once
 
@@ -106,7 +106,7 @@ struct CodeRing {
             device::barrier_expect(barrier(s), p.part_bytes[kValues]);
             device::bulk_copy(at(s), p.a.pool + blob * 128 + (kValues ? p.part_bytes[0] : 0), p.part_bytes[kValues], barrier(s));
         }
-        next += kClusterCtas;
+        next += Shape::kCtas;
         if (next >= end) return;
         if (next >= next_stop) enter_next(*cursor());
         else page = pages[next];
@@ -128,7 +128,7 @@ struct CodeRing {
         publish();
         meet_named(kName, 128);
         if (first_warp()) {
-            if ((threadIdx.x & 31) == 0) hand_over(tile, bytes, full);
+            if ((threadIdx.x & 31) == 0) hand_over<Shape::kCtas>(tile, bytes, full);
             issue(slot);
         }
         if (++slot == p.slots) {
@@ -148,11 +148,11 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
     unit.find(p.a, plan.starts, begin);
     CodeRing<kHeadDim, true> ring(p, memory);
     Turn<Shape::kValueStages> turn;
-    const int rank = cluster_rank();
-    if (rank == 1) turn.next();
+    const int rank = cluster_rank<Shape::kCtas>();
+    turn.skip(rank);
     ring.start(unit, begin + rank, end);
 #pragma unroll 1
-    for (std::uint32_t item = begin + rank; item < end; item += kClusterCtas) {
+    for (std::uint32_t item = begin + rank; item < end; item += Shape::kCtas) {
         while (item >= unit.end()) unit.advance(p.a);
         asm volatile("" : "+r"(lane), "+r"(warp));  // addresses are worked out page by page: kept, they would not fit the registers
         const SharedPart part = ring.take();
@@ -161,8 +161,7 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
         const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
         decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
         ring.release(tile, static_cast<std::uint32_t>(Shape::kValueTile), barriers.value_full(turn.stage));
-        turn.next();
-        turn.next();
+        turn.skip(Shape::kCtas);
     }
 }
 
@@ -178,8 +177,8 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
     unit.find(p.a, plan.starts, begin);
     CodeRing<kHeadDim, false> ring(p, memory);
     Turn<Shape::kKeyStages> turn;
-    const int rank = cluster_rank();
-    if (rank == 1) turn.next();
+    const int rank = cluster_rank<Shape::kCtas>();
+    turn.skip(rank);
     ring.start(unit, begin + rank, end);
     std::uint32_t first = 0, stop = 0;   // the CTA's own first page of the unit, in its range, and where the unit ends there
     std::uint16_t raw[kNum];
@@ -202,7 +201,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         }
     };
 #pragma unroll 1
-    for (std::uint32_t item = begin + rank; item < end; item += kClusterCtas) {
+    for (std::uint32_t item = begin + rank; item < end; item += Shape::kCtas) {
         asm volatile("" : "+r"(lane), "+r"(warp));
         if (item >= stop) {
             while (item >= unit.end()) unit.advance(p.a);
@@ -214,15 +213,15 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
                 for (int k = 0; k < kNum; ++k) store_shared2(references + 2 * (8 * D + lane + 32 * k), raw[k]);
             }
             meet_named(ring.kName, 128);
-            if (first + kClusterCtas * warp < stop) {
-                fetch(first + kClusterCtas * warp);
+            if (first + Shape::kCtas * warp < stop) {
+                fetch(first + Shape::kCtas * warp);
                 settle(warp);
             }
             meet_named(ring.kName, 128);
         }
-        const int page = static_cast<int>(item - first) / kClusterCtas;
-        const bool more = first + kClusterCtas * ((page & ~3) + 4 + warp) < stop;
-        if (page % 4 == 0 && more) fetch(item + kClusterCtas * (4 + warp));
+        const int page = static_cast<int>(item - first) / Shape::kCtas;
+        const bool more = first + Shape::kCtas * ((page & ~3) + 4 + warp) < stop;
+        if (page % 4 == 0 && more) fetch(item + Shape::kCtas * (4 + warp));
         const SharedPart part = ring.take();
         device::barrier_wait(barriers.key_empty(turn.stage), turn.phase ^ 1);
         const std::uint32_t tile = memory + turn.stage * static_cast<std::uint32_t>(Shape::kKeyTile), own_reference = references + 2 * (page & 7) * D;
@@ -231,8 +230,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
             [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
         if (page % 4 == 3 && more) settle(((page + 1) & 4) + warp);
         ring.release(tile, static_cast<std::uint32_t>(Shape::kKeyTile), barriers.key_full(turn.stage));
-        turn.next();
-        turn.next();
+        turn.skip(Shape::kCtas);
     }
 }
 
