@@ -52,6 +52,7 @@ __device__ __forceinline__ std::uint32_t other_address(std::uint32_t address) {
 // All threads of all CTAs.
 template <int kCtas>
 __device__ __forceinline__ void meet_cluster() {
+    __syncwarp();
     if constexpr (kCtas == 1) __syncthreads();
     else asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }

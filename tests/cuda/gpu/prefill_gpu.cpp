@@ -71,6 +71,20 @@ TEST(Prefill, LongHistory) {
     check({.page = page(256), .kv_heads = 1, .group = 2, .num_queries = 100, .lengths = {5000}});
 }
 
+// So many pages per cluster that every stage, ring slot and place of a reference is used again and again, and rows for all of its CTAs.
+TEST(Prefill, StagesAreUsedAgain) {
+    const auto many = [](int head_dim) { return ProblemSpec{.page = page(head_dim), .kv_heads = 4, .group = 4, .num_queries = 40, .lengths = {20000}}; };
+    for (int d : {64, 80, 96, 112, 128, 192, 256}) check(many(d));
+    for (int d : {128, 256}) {
+        ProblemSpec spec = many(d);
+        spec.window = 9000;
+        check(spec);
+        spec.window = 0;
+        spec.sharpness = 5;  // the softmax's reference is raised in the middle of a range
+        check(spec, kRowLimit);
+    }
+}
+
 TEST(Prefill, SequencesShorterThanTheirQueries) { check({.page = page(128), .group = 4, .num_queries = 80, .lengths = {30, 0, 80, 200, 79}}); }
 
 TEST(Prefill, ManySequences) {
