@@ -143,118 +143,45 @@ struct Products<32> {
     }
 };
 
-// The same for bytes with int32 sums, those of the left operand signed or unsigned: 32 inner numbers, of which lane 4 g + t has, of rows g and g + 8, 4 t .. 4 t + 3 in a[0] and a[1], and
-// those + 16 in a[2] and a[3]. start() is for sums that begin: it only writes d, so that other products may be under way.
+// The same for bytes with int32 sums, those of the left operand signed or unsigned: 32 inner numbers, of which lane 4 g + t has, of rows g and g + 8,
+// 4 t .. 4 t + 3 in a[0] and a[1], and those + 16 in a[2] and a[3]. start() is for sums that begin: it only writes d, so that other products may be under way.
 template <int kColumns, bool kUnsigned>
 struct ByteProducts;
 
-template <>
-struct ByteProducts<16, false> {
-    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7"
-                     "}, {%8, %9, %10, %11}, %12, p;}"
-                     : TQ_EIGHT_INTS("=r", d, 0)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+// SUMS: the numbers of the operands that are sums, INTS: their list; OPERANDS: the numbers of those after them.
+#define TQ_BYTE_PRODUCT(NAME, ADD, HOW, COLUMNS, LEFT, SUMS, OPERANDS, INTS)                                                                     \
+    static TQ_DEV void NAME(int* d, const std::uint32_t* a, std::uint64_t b) {                                                                   \
+        asm volatile("{.reg .pred p; setp.ne.b32 p, " ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k32.s32." LEFT ".s8 {" SUMS "}, " OPERANDS ", p;}" \
+                     : INTS(HOW, d)                                                                                                              \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                                                      \
     }
-    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7"
-                     "}, {%8, %9, %10, %11}, %12, p;}"
-                     : TQ_EIGHT_INTS("+r", d, 0)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
-template <>
-struct ByteProducts<16, true> {
-    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n16k32.s32.u8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7"
-                     "}, {%8, %9, %10, %11}, %12, p;}"
-                     : TQ_EIGHT_INTS("=r", d, 0)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n16k32.s32.u8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7"
-                     "}, {%8, %9, %10, %11}, %12, p;}"
-                     : TQ_EIGHT_INTS("+r", d, 0)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
-template <>
-struct ByteProducts<32, false> {
-    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-                     "}, {%16, %17, %18, %19}, %20, p;}"
-                     : TQ_EIGHT_INTS("=r", d, 0), TQ_EIGHT_INTS("=r", d, 8)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-                     "}, {%16, %17, %18, %19}, %20, p;}"
-                     : TQ_EIGHT_INTS("+r", d, 0), TQ_EIGHT_INTS("+r", d, 8)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
-template <>
-struct ByteProducts<32, true> {
-    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n32k32.s32.u8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-                     "}, {%16, %17, %18, %19}, %20, p;}"
-                     : TQ_EIGHT_INTS("=r", d, 0), TQ_EIGHT_INTS("=r", d, 8)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n32k32.s32.u8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-                     "}, {%16, %17, %18, %19}, %20, p;}"
-                     : TQ_EIGHT_INTS("+r", d, 0), TQ_EIGHT_INTS("+r", d, 8)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
-template <>
-struct ByteProducts<64, false> {
-    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-                     "}, {%32, %33, %34, %35}, %36, p;}"
-                     : TQ_EIGHT_INTS("=r", d, 0), TQ_EIGHT_INTS("=r", d, 8), TQ_EIGHT_INTS("=r", d, 16), TQ_EIGHT_INTS("=r", d, 24)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-                     "}, {%32, %33, %34, %35}, %36, p;}"
-                     : TQ_EIGHT_INTS("+r", d, 0), TQ_EIGHT_INTS("+r", d, 8), TQ_EIGHT_INTS("+r", d, 16), TQ_EIGHT_INTS("+r", d, 24)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
-template <>
-struct ByteProducts<64, true> {
-    static TQ_DEV void start(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k32.s32.u8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-                     "}, {%32, %33, %34, %35}, %36, p;}"
-                     : TQ_EIGHT_INTS("=r", d, 0), TQ_EIGHT_INTS("=r", d, 8), TQ_EIGHT_INTS("=r", d, 16), TQ_EIGHT_INTS("=r", d, 24)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-    static TQ_DEV void add(int* d, const std::uint32_t* a, std::uint64_t b) {
-        asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n64k32.s32.u8.s8 {"
-                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-                     "}, {%32, %33, %34, %35}, %36, p;}"
-                     : TQ_EIGHT_INTS("+r", d, 0), TQ_EIGHT_INTS("+r", d, 8), TQ_EIGHT_INTS("+r", d, 16), TQ_EIGHT_INTS("+r", d, 24)
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
+#define TQ_BYTE_PRODUCTS(COLUMNS, SUMS, OPERANDS, INTS)                              \
+    template <>                                                                      \
+    struct ByteProducts<COLUMNS, false> {                                            \
+        TQ_BYTE_PRODUCT(start, "0", "=r", COLUMNS, "s8", SUMS, OPERANDS, INTS)       \
+        TQ_BYTE_PRODUCT(add, "1", "+r", COLUMNS, "s8", SUMS, OPERANDS, INTS)         \
+    };                                                                               \
+    template <>                                                                      \
+    struct ByteProducts<COLUMNS, true> {                                             \
+        TQ_BYTE_PRODUCT(start, "0", "=r", COLUMNS, "u8", SUMS, OPERANDS, INTS)       \
+        TQ_BYTE_PRODUCT(add, "1", "+r", COLUMNS, "u8", SUMS, OPERANDS, INTS)         \
+    };
+#define TQ_8_INTS(how, d) TQ_EIGHT_INTS(how, d, 0)
+#define TQ_16_INTS(how, d) TQ_8_INTS(how, d), TQ_EIGHT_INTS(how, d, 8)
+#define TQ_32_INTS(how, d) TQ_16_INTS(how, d), TQ_EIGHT_INTS(how, d, 16), TQ_EIGHT_INTS(how, d, 24)
 
+TQ_BYTE_PRODUCTS(16, "%0, %1, %2, %3, %4, %5, %6, %7", "{%8, %9, %10, %11}, %12", TQ_8_INTS)
+TQ_BYTE_PRODUCTS(32, "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15", "{%16, %17, %18, %19}, %20", TQ_16_INTS)
+TQ_BYTE_PRODUCTS(64,
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",
+                 "{%32, %33, %34, %35}, %36", TQ_32_INTS)
+
+#undef TQ_BYTE_PRODUCT
+#undef TQ_BYTE_PRODUCTS
+#undef TQ_8_INTS
+#undef TQ_16_INTS
+#undef TQ_32_INTS
 #undef TQ_EIGHT_INTS
 #undef TQ_FOUR
 #undef TQ_EIGHT

@@ -1,5 +1,5 @@
 // Attention of many query rows on compressed pages: two warpgroups decode pages, two compute (produce.cuh, consume.cuh), in clusters of two CTAs
-// (pipeline.cuh). Then a small second kernel puts the pieces of shared units together, in the order of their pages.
+// or alone (pipeline.cuh). Then a small second kernel puts the pieces of shared units together, in the order of their pages.
 #pragma once
 
 #include "cuda/prefill/consume.cuh"

@@ -1,6 +1,6 @@
 // How the warps of a cluster hand tiles to each other: barriers in shared memory, and which stage is next. Pages of a range are decoded in turns by
-// the cluster's two CTAs (or all by the only one); who has decoded one copies the tiles into the same stage of the other CTA. A stage is written again when the consumers of both have
-// told the writer that they are done with it: then what was copied out of it has arrived, too.
+// the cluster's two CTAs (or all by the only one); who has decoded one copies the tiles into the same stage of the other CTA. A stage is written again
+// when the consumers of both have told the writer that they are done with it: then what was copied out of it has arrived, too.
 #pragma once
 
 #include "cuda/device/bulk_copy.cuh"
