@@ -80,7 +80,7 @@ void check_keys() {
     for (int n = 0; n < kPageTokens; ++n) {
         for (int p = 0; p < Tiles::D; ++p) {
             const int token = Tiles::token_at(n), dim = Tiles::key_dim_at(p), at = Tiles::place(kPageTokens, n, p);
-            ASSERT_EQ(Tiles::key_position(dim), p);
+            ASSERT_EQ(Tiles::key_position(dim), static_cast<unsigned>(p));
             ASSERT_EQ(tile.written[at / 16], 1);
             const float word = static_cast<float>(codeword_of(kBits, page_get_code(side, part.data(), token, dim))) / 128;
             const float want = half_to_float(float_to_half(word * scale_of(side, part, token) + half_to_float(float_to_half(plus(dim)))));

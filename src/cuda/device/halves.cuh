@@ -62,10 +62,12 @@ TQ_DEV void decode_bytes(const ByteTables<kBits>& tables, const std::uint32_t* w
     }
 }
 
-// Bytes i and j of four codewords as a pair of binary16 numbers, codeword / 128.
+// Bytes i and j of four codewords as a pair of binary16 numbers, codeword / 128. exponents: kExponents, from a register where there is one to spare: a
+// permutation has one immediate operand, and the other constant would be copied every time.
+inline constexpr std::uint32_t kExponents = 0x48484848u;
 template <int i, int j>
-TQ_DEV std::uint32_t halves_of(std::uint32_t bytes) {
-    return add_halves(permute_bytes(bytes, 0x48484848u, 0x4040u | i | j << 8), kMinusNine);
+TQ_DEV std::uint32_t halves_of(std::uint32_t bytes, std::uint32_t exponents = kExponents) {
+    return add_halves(permute_bytes(bytes, exponents, 0x4040u | i | j << 8), kMinusNine);
 }
 
 }  // namespace turboquant::device

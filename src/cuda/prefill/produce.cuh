@@ -197,7 +197,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         device::rotate_strided<kHeadDim>(x, p.a.keys.sign, p.a.keys.paley);
 #pragma unroll
         for (int k = 0; k < kNum; ++k) {
-            store_shared2(references + 2 * (place * D + Tiles::key_position(lane + 32 * k)), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
+            store_shared2(references + 2 * (place * D + Tiles::key_position(static_cast<unsigned>(lane) + 32 * k)), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
         }
     };
 #pragma unroll 1
@@ -219,8 +219,8 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
             }
             meet_named(ring.kName, 128);
         }
-        const int page = static_cast<int>(item - first) / Shape::kCtas;
-        const bool more = first + Shape::kCtas * ((page & ~3) + 4 + warp) < stop;
+        const unsigned page = (item - first) / Shape::kCtas;
+        const bool more = first + Shape::kCtas * ((page & ~3u) + 4 + warp) < stop;
         if (page % 4 == 0 && more) fetch(item + Shape::kCtas * (4 + warp));
         const SharedPart part = ring.take();
         device::barrier_wait(barriers.key_empty(turn.stage), turn.phase ^ 1);
