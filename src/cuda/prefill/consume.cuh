@@ -256,8 +256,8 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
     const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
     const auto* starts = reinterpret_cast<const std::uint32_t*>(prefill_shared + Shape::kStarts);
     Consumer<kHeadDim> math{p};
-    Turn<Shape::kKeyStages> keys;
-    Turn<Shape::kValueStages> values;
+    Turn<Shape::kKeyStages, Shape::kCtas> keys;
+    Turn<Shape::kValueStages, Shape::kCtas> values;
     const std::uint32_t tiles = device::operand_low(memory);
     std::uint32_t item = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas);
 #pragma unroll 1
@@ -272,49 +272,49 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
         const auto key_tile = [&] { return device::uniform(tiles + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile / 16)); };
         const auto value_tile = [&] { return device::uniform(tiles + static_cast<std::uint32_t>(Shape::kValues / 16) + values.stage * static_cast<std::uint32_t>(Shape::kValueTile / 16)); };
         if constexpr (Shape::kAhead) {
-            device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+            device::barrier_wait(barriers.key_full(keys.stage), keys.full_phase());
             math.score(scores, key_tile());
             math.wait_scores(scores);
-            arrive_everywhere<Shape::kCtas>(barriers.key_empty(keys.stage));
+            arrive_at<Shape::kCtas>(barriers.key_empty(keys.stage), keys.next_writer());
             keys.next();
             math.soften(scores, token, factor);  // there are no sums yet
 #pragma unroll 1
             while (--left > 0) {  // this page's values are multiplied beside the next one's softmax
                 math.pack(scores, weights);
-                device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+                device::barrier_wait(barriers.key_full(keys.stage), keys.full_phase());
                 math.score(scores, key_tile());
-                device::barrier_wait(barriers.value_full(values.stage), values.phase);
+                device::barrier_wait(barriers.value_full(values.stage), values.full_phase());
                 math.add_values(weights, value_tile());
                 math.template wait_scores<1>(scores);
-                arrive_everywhere<Shape::kCtas>(barriers.key_empty(keys.stage));
+                arrive_at<Shape::kCtas>(barriers.key_empty(keys.stage), keys.next_writer());
                 keys.next();
                 token += kPageTokens;
                 const bool raised = math.soften(scores, token, factor);
                 math.wait_values();
                 if (raised) math.rescale(factor);
-                arrive_everywhere<Shape::kCtas>(barriers.value_empty(values.stage));
+                arrive_at<Shape::kCtas>(barriers.value_empty(values.stage), values.next_writer());
                 values.next();
             }
             math.pack(scores, weights);
-            device::barrier_wait(barriers.value_full(values.stage), values.phase);
+            device::barrier_wait(barriers.value_full(values.stage), values.full_phase());
             math.add_values(weights, value_tile());
             math.wait_values();
-            arrive_everywhere<Shape::kCtas>(barriers.value_empty(values.stage));
+            arrive_at<Shape::kCtas>(barriers.value_empty(values.stage), values.next_writer());
             values.next();
         } else {
 #pragma unroll 1
             do {
-                device::barrier_wait(barriers.key_full(keys.stage), keys.phase);
+                device::barrier_wait(barriers.key_full(keys.stage), keys.full_phase());
                 math.score(scores, key_tile());
                 math.wait_scores(scores);
-                arrive_everywhere<Shape::kCtas>(barriers.key_empty(keys.stage));
+                arrive_at<Shape::kCtas>(barriers.key_empty(keys.stage), keys.next_writer());
                 keys.next();
                 if (math.soften(scores, token, factor)) math.rescale(factor);
                 math.pack(scores, weights);
-                device::barrier_wait(barriers.value_full(values.stage), values.phase);
+                device::barrier_wait(barriers.value_full(values.stage), values.full_phase());
                 math.add_values(weights, value_tile());
                 math.wait_values();
-                arrive_everywhere<Shape::kCtas>(barriers.value_empty(values.stage));
+                arrive_at<Shape::kCtas>(barriers.value_empty(values.stage), values.next_writer());
                 values.next();
                 token += kPageTokens;
             } while (--left > 0);

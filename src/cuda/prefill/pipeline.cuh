@@ -1,29 +1,15 @@
 // How the warps of a cluster hand tiles to each other: barriers in shared memory, and which stage is next. Pages of a range are decoded in turns by
 // the cluster's two CTAs (or all by the only one); who has decoded one copies the tiles into the same stage of the other CTA. A stage is written again
-// when the consumers of both have told the writer that they are done with it: then what was copied out of it has arrived, too.
+// when the consumers of both have told who writes it next that they are done with it (turn.hpp): then what was copied out of it has arrived, too.
 #pragma once
 
 #include "cuda/device/bulk_copy.cuh"
+#include "cuda/prefill/turn.hpp"
 
 namespace turboquant::cuda {
 
-template <int kStages>
-struct Turn {
-    int stage = 0;
-    std::uint32_t phase = 0;
-    __device__ void skip(int num) {
-        for (int i = 0; i < num; ++i) next();
-    }
-    __device__ void next() {
-        if (++stage == kStages) {
-            stage = 0;
-            phase ^= 1;
-        }
-    }
-};
-
-// Byte offsets of a CTA's barriers. `full` ones of tiles are arrived at by one thread, here or in the other CTA; `empty` ones by each consuming warp
-// of both CTAs.
+// Byte offsets of a CTA's barriers, for up to four slots and stages. `full` ones of tiles are arrived at by one thread, here or in the other CTA; `empty` ones
+// by each consuming warp of both CTAs.
 struct Barriers {
     std::uint32_t base;
     __device__ std::uint32_t codes(bool values, int slot) const { return base + (values ? 32 : 0) + 8 * slot; }
@@ -43,12 +29,13 @@ __device__ __forceinline__ int cluster_rank() {
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return static_cast<int>(rank);
 }
-// The same place in the other CTA's shared memory.
-__device__ __forceinline__ std::uint32_t other_address(std::uint32_t address) {
-    std::uint32_t other;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(address), "r"(cluster_rank<2>() ^ 1));
-    return other;
+// The same place in the shared memory of CTA `rank`, and of the other one.
+__device__ __forceinline__ std::uint32_t address_in(std::uint32_t address, std::uint32_t rank) {
+    std::uint32_t there;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    return there;
 }
+__device__ __forceinline__ std::uint32_t other_address(std::uint32_t address) { return address_in(address, cluster_rank<2>() ^ 1); }
 // All threads of all CTAs.
 template <int kCtas>
 __device__ __forceinline__ void meet_cluster() {
@@ -57,13 +44,13 @@ __device__ __forceinline__ void meet_cluster() {
     else asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// In all CTAs, by the first lane of a warp, for all of it.
+// At the barrier of CTA `rank`, by the first lane of a warp, for all of it.
 template <int kCtas>
-__device__ __forceinline__ void arrive_everywhere(std::uint32_t barrier) {
+__device__ __forceinline__ void arrive_at(std::uint32_t barrier, std::uint32_t rank) {
     __syncwarp();
     if ((threadIdx.x & 31) != 0) return;
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-    if constexpr (kCtas == 2) asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other_address(barrier)) : "memory");
+    if constexpr (kCtas == 1) asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+    else asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(address_in(barrier, rank)) : "memory");
 }
 // A thread says that a tile is complete, and copies it to the other CTA, where the copy says so.
 template <int kCtas>

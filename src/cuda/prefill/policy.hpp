@@ -21,10 +21,8 @@ struct PrefillShape {
     static constexpr bool kAhead = D <= 128;  // the next page's scores and softmax run beside this page's values
 
     static constexpr std::size_t kKeyTile = static_cast<std::size_t>(kBlocks) * 64 * 128, kValueTile = static_cast<std::size_t>(D) * 128;
-    static constexpr int kKeyStages = D <= 128 ? 3 : 2, kValueStages = D <= 128 ? 3 : D <= 192 ? 2 : 1;
-    // Who writes a stage waits for its last use, which the other CTA may have written. That it cannot mistake it for the use before, which ends a barrier's
-    // phase of the same parity, is because it has waited for a later page than that one's, in another stage, meanwhile (or has the stage for itself).
-    static_assert(kCtas == 1 || ((kKeyStages == 2 || kKeyStages == 3) && (kValueStages == 2 || kValueStages == 3)));
+    static constexpr int kKeyStages = D <= 128 ? 4 : D <= 192 ? 3 : 2, kValueStages = D <= 128 ? 4 : D <= 192 ? 2 : 1;
+    static_assert(kKeyStages <= 4 && kValueStages <= 4);  // Barriers
     static constexpr std::size_t kQueryTile = static_cast<std::size_t>(kBlocks) * 64 * 128;  // of one warpgroup; later its results
     static constexpr int kReferences = 9;                       // rotated ones of two times four pages, and the first page's, not rotated
 

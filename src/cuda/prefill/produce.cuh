@@ -147,7 +147,7 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
     CodeRing<kHeadDim, true> ring(p, memory);
-    Turn<Shape::kValueStages> turn;
+    Turn<Shape::kValueStages, Shape::kCtas> turn;
     const int rank = cluster_rank<Shape::kCtas>();
     turn.skip(rank);
     ring.start(unit, begin + rank, end);
@@ -156,7 +156,7 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
         while (item >= unit.end()) unit.advance(p.a);
         asm volatile("" : "+r"(lane), "+r"(warp));  // addresses are worked out page by page: kept, they would not fit the registers
         const SharedPart part = ring.take();
-        device::barrier_wait(barriers.value_empty(turn.stage), turn.phase ^ 1);
+        device::barrier_wait(barriers.value_empty(turn.stage), turn.empty_phase());
         const std::uint32_t tile = memory + static_cast<std::uint32_t>(Shape::kValues) + turn.stage * static_cast<std::uint32_t>(Shape::kValueTile);
         const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
         decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
@@ -176,7 +176,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
     CodeRing<kHeadDim, false> ring(p, memory);
-    Turn<Shape::kKeyStages> turn;
+    Turn<Shape::kKeyStages, Shape::kCtas> turn;
     const int rank = cluster_rank<Shape::kCtas>();
     turn.skip(rank);
     ring.start(unit, begin + rank, end);
@@ -223,7 +223,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         const bool more = first + Shape::kCtas * ((page & ~3u) + 4 + warp) < stop;
         if (page % 4 == 0 && more) fetch(item + Shape::kCtas * (4 + warp));
         const SharedPart part = ring.take();
-        device::barrier_wait(barriers.key_empty(turn.stage), turn.phase ^ 1);
+        device::barrier_wait(barriers.key_empty(turn.stage), turn.empty_phase());
         const std::uint32_t tile = memory + turn.stage * static_cast<std::uint32_t>(Shape::kKeyTile), own_reference = references + 2 * (page & 7) * D;
         decode_keys_of<kHeadDim>(
             p.layout.key_bits, warp, lane, part, [&](unsigned chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },

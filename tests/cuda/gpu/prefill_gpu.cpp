@@ -74,11 +74,14 @@ TEST(Prefill, LongHistory) {
 // So many pages per cluster that every stage, ring slot and place of a reference is used again and again, and rows for all of its CTAs.
 TEST(Prefill, StagesAreUsedAgain) {
     const auto many = [](int head_dim) { return ProblemSpec{.page = page(head_dim), .kv_heads = 4, .group = 4, .num_queries = 40, .lengths = {20000}}; };
-    for (int d : {64, 80, 96, 112, 128, 192, 256}) check(many(d));
+    // Of 20,000 keys 63 are four times as long: rows hang on a few of these, and have the rounding of their scores. Of the same problem in float64, with
+    // operands rounded, the worst head is off by 2.6e-3 at head_dim 64, 1.4e-3 at 128 and 2.8e-3 at 256.
+    constexpr double kManyKeysLimit = 4e-3;
+    for (int d : {64, 80, 96, 112, 128, 192, 256}) check(many(d), kManyKeysLimit);
     for (int d : {128, 256}) {
         ProblemSpec spec = many(d);
         spec.window = 9000;
-        check(spec);
+        check(spec, kManyKeysLimit);
         spec.window = 0;
         spec.sharpness = 5;  // the softmax's reference is raised in the middle of a range
         check(spec, kRowLimit);
