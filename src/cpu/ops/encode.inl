@@ -275,7 +275,7 @@ void follow_paths(const CoderParams& p, const float* y, int lanes, F factor, F e
     for (int s = 0; s < 4; ++s) error[s] = best[s];
 }
 
-// Leaves the products of y and the levels in y.
+// Leaves the products of y and the levels in y, and in code where CoderParams::trellis_code has the codes.
 template <int kBits>
 void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, F* scale) {
     const int d = p.head_dim, lanes = p.norm_matched ? 4 : 16, per_lane = d / lanes;  // of the layout: keys and values
@@ -321,7 +321,6 @@ void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, 
         }
     }
     *scale = kept_scale(p, norm2, tree_sum(d, [&](int j) { return Isa::load(y + j * L); }), power);
-    for (int i = 0; i < d * L; ++i) code[i] = p.trellis_code[static_cast<int>(code[i])];
 }
 
 void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, float* scales) {
@@ -343,11 +342,18 @@ void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, 
         }
         Isa::store(norms, norm2);
         Isa::store(block_scales, scale);
+        const int d = p.head_dim;
+        store_lanes(code, lanes, d, y);  // y has been used up
         for (int lane = 0; lane < lanes; ++lane) {
             const bool zero = norms[lane] == 0, usable = norms[lane] > 0 && norms[lane] <= 3.402823466e38f;
-            std::uint8_t* out = codes + static_cast<std::size_t>(i + lane) * p.head_dim;
-            for (int j = 0; j < p.head_dim; ++j) {
-                out[j] = usable ? static_cast<std::uint8_t>(code[j * L + lane]) : static_cast<std::uint8_t>(1 << (p.bits - 1));
+            std::uint8_t* out = codes + static_cast<std::size_t>(i + lane) * d;
+            const float* found = y + lane * d;
+            if (!usable) {
+                for (int j = 0; j < d; ++j) out[j] = static_cast<std::uint8_t>(1 << (p.bits - 1));
+            } else if (p.trellis) {
+                for (int j = 0; j < d; ++j) out[j] = p.trellis_code[static_cast<int>(found[j])];
+            } else {
+                for (int j = 0; j < d; ++j) out[j] = static_cast<std::uint8_t>(static_cast<int>(found[j]));
             }
             scales[i + lane] = usable ? block_scales[lane] : zero ? 0.0f : __builtin_nanf("");
         }
