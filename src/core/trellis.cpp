@@ -28,6 +28,21 @@ constexpr TrellisBook kBooks[] = {
 #undef TQ_TRELLIS
 };
 
+// A tenth of a unit on both sides: at a bucket's edge, kernels that round in other ways than trellis_bucket may choose either.
+constexpr bool no_bucket_holds_two_thresholds() {
+    for (const TrellisBook& book : kBooks) {
+        for (int s = 0; s < 4; ++s) {
+            for (int k = 1; k < book.subset_size(); ++k) {
+                const float at = book.threshold(s, k);
+                if (trellis_bucket(at - 0.1f) != trellis_bucket(at + 0.1f)) return false;
+                if (k > 1 && trellis_bucket(book.threshold(s, k - 1)) == trellis_bucket(at)) return false;
+            }
+        }
+    }
+    return true;
+}
+static_assert(no_bucket_holds_two_thresholds(), "the levels in trellis_tables.inc need another kBucketsPerUnit");
+
 // Number i of a stream: Box-Muller on the counter generator.
 float gaussian_number(std::uint64_t stream, std::uint64_t i) {
     constexpr std::uint64_t kSeed = 0x7472656c6c6973;

@@ -28,10 +28,21 @@ struct TrellisBook {
     // What code and its two predecessors' lowest bits stand for.
     int codeword(int code, int u1, int u2) const { return level[2 * (code ^ u2) + u1]; }
     // Levels of subset s: level[s], level[s + 4], ...
-    int subset_size() const { return 1 << (bits - 1); }
+    constexpr int subset_size() const { return 1 << (bits - 1); }
     // From here on (x >= threshold) level k of subset s is nearest, k = 1..subset_size - 1.
-    float threshold(int s, int k) const { return 0.5f * static_cast<float>(level[4 * (k - 1) + s] + level[4 * k + s]); }
+    constexpr float threshold(int s, int k) const { return 0.5f * static_cast<float>(level[4 * (k - 1) + s] + level[4 * k + s]); }
 };
+
+// Numbers in units of the levels fall into seven buckets of the same width, of which the outer two have no end. No bucket holds more
+// than one threshold of a subset (asserted in trellis.cpp), so that kernels find a nearest level with one comparison.
+inline constexpr float kBucketsPerUnit = 1 / 19.5f;
+inline constexpr int kOuterBucket = 3;
+constexpr int trellis_bucket(float x) {
+    const float at = x * kBucketsPerUnit;
+    int bucket = -kOuterBucket;
+    while (bucket < kOuterBucket && at > static_cast<float>(bucket) + 0.5f) ++bucket;
+    return bucket;
+}
 
 // bits is 2, 3 or 4.
 const TrellisBook& trellis_book(int bits);

@@ -30,6 +30,20 @@ CoderParams coder_params(const Coder& coder) {
             if (i >= 4) p.subset_threshold[i % 4][i / 4] = book.threshold(i % 4, i / 4);
             for (int u = 0; u < 2; ++u) p.trellis_code[256 * u + book.level[i] + 128] = static_cast<std::uint8_t>(i / 4 * 2 + u);
         }
+        p.buckets_per_unit = kBucketsPerUnit;
+        p.outer_bucket = kOuterBucket;
+        for (int s = 0; s < 4; ++s) {
+            int k = 0;  // thresholds in lower buckets
+            for (int bucket = -kOuterBucket; bucket <= kOuterBucket; ++bucket) {
+                const int above = k + 1 < book.subset_size() && trellis_bucket(book.threshold(s, k + 1)) == bucket ? k + 1 : k;
+                for (const int at : {bucket & 7, (bucket & 7) + 8}) {
+                    p.bucket_low[s][at] = book.level[4 * k + s];
+                    p.bucket_high[s][at] = book.level[4 * above + s];
+                    p.bucket_threshold[s][at] = above > k ? book.threshold(s, above) : 0.0f;  // 0: low and high are the same
+                }
+                k = above;
+            }
+        }
     } else if (coder.bits != 8) {
         const Codebook& book = codebook(coder.bits);
         p.half = book.half;

@@ -32,6 +32,11 @@ struct CoderParams {
     bool trellis;                    // core/trellis.hpp; then level and threshold above are not used but these:
     float subset_level[4][8];        // [subset][k] ascending
     float subset_threshold[4][8];    // [subset][k], k > 0: from here on level k is nearest
+    float buckets_per_unit, outer_bucket;  // core/trellis.hpp
+    // [subset][bucket modulo 8, twice], a cache line each: the nearest level below the threshold in that bucket, and from it on; the
+    // same where there is none.
+    alignas(64) float bucket_low[4][16];
+    float bucket_high[4][16], bucket_threshold[4][16];
     std::uint8_t trellis_code[512];  // by 256 * u + level + 128
 };
 

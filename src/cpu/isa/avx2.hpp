@@ -32,6 +32,9 @@ struct Isa {
     static Mask negative(F a) { return a; }  // by sign bit: what blendv looks at
     static F select(Mask m, F yes, F no) { return _mm256_blendv_ps(no, yes, m); }
     static F keep(Mask m, F a) { return _mm256_and_ps(m, a); }
+    static constexpr bool kLookup8 = true;
+    // table[the lowest three bits of index]
+    static F lookup8(const float* table, F index) { return _mm256_permutevar8x32_ps(load(table), _mm256_castps_si256(index)); }
     static F load_half(const std::uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
     static void store_half(std::uint16_t* p, F v) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

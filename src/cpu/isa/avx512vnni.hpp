@@ -32,6 +32,9 @@ struct Isa {
     static Mask negative(F a) { return _mm512_movepi32_mask(_mm512_castps_si512(a)); }  // by sign bit
     static F select(Mask m, F yes, F no) { return _mm512_mask_blend_ps(m, no, yes); }
     static F keep(Mask m, F a) { return _mm512_maskz_mov_ps(m, a); }
+    static constexpr bool kLookup8 = true;
+    // table[the lowest three bits of index]; table has its eight numbers twice, since the instruction looks at four bits.
+    static F lookup8(const float* table, F index) { return _mm512_permutexvar_ps(_mm512_castps_si512(index), load(table)); }
     static F load_half(const std::uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
     static void store_half(std::uint16_t* p, F v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -123,6 +123,7 @@ struct Isa {
         }
     }
 
+    static constexpr bool kLookup8 = false;  // look-ups of 8 floats
     static constexpr bool kDotsInRegisters = false;
     static constexpr bool kWideLookup = false;  // look-ups of 16 entries
     struct Bytes {

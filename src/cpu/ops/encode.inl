@@ -174,8 +174,8 @@ void encode_codebook_lanes(const CoderParams& p, const float* y, F norm2, float*
     *scale = best_scale;
 }
 
-// Numbers of a vector that are looked up in the subsets before the paths are extended over them: enough that a subset's levels are
-// brought into registers once for many, few enough to stay in the first cache.
+// Where there is no look-up of floats: numbers of a vector that are compared with a subset's thresholds before the paths are extended
+// over them. Enough that the thresholds are brought into registers once for many, few enough to stay in the first cache.
 constexpr int kTrellisBlock = 16;
 
 // Nearest levels of subset s to x [num][L] times factor, and their squared distances.
@@ -197,50 +197,94 @@ void subset_levels(const CoderParams& p, int s, const float* x, int stride, int 
     }
 }
 
+constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: added, it rounds to an integer and leaves that in the lowest bits
+
+// What tells a number's bucket, in registers: the compiler cannot know that no path is written over the params.
+struct Buckets {
+    F per_unit, first, last;
+};
+
+// The same for one number and all subsets, looked up by its bucket: of a subset only two levels come into question there. level is
+// left alone unless kRecord.
+template <int kPerSubset, bool kRecord, class V = Isa>
+void bucket_levels(const CoderParams& p, const Buckets& buckets, F scaled, F level[4], F cost[4]) {
+    const F rounded = Isa::fma(scaled, buckets.per_unit, Isa::set(kToInteger));
+    const F bucket = Isa::min(Isa::max(rounded, buckets.first), buckets.last);  // the first, if NaN
+    const auto look_up = [&](const float* by_bucket, float only) {  // two levels have one threshold wherever the number is
+        return kPerSubset == 2 ? V::set(only) : V::lookup8(by_bucket, bucket);
+    };
+    for (int s = 0; s < 4; ++s) {
+        const F low = look_up(p.bucket_low[s], p.subset_level[s][0]), high = look_up(p.bucket_high[s], p.subset_level[s][1]);
+        F distance;
+        if constexpr (kRecord) {
+            const F threshold = look_up(p.bucket_threshold[s], p.subset_threshold[s][1]);
+            level[s] = Isa::select(Isa::ge(scaled, threshold), high, low);
+            distance = Isa::sub(scaled, level[s]);
+        } else {
+            // From the nearer one: between the two both differences are positive, outside the nearer one's is the negative. Rounding
+            // keeps their order, so that the square is to the bit that of the level which the threshold tells.
+            distance = Isa::min(Isa::sub(scaled, low), Isa::sub(high, scaled));
+        }
+        cost[s] = Isa::mul(distance, distance);
+    }
+}
+
 // Paths into the states 2 * u1 + u2 (core/trellis.hpp), extended over the numbers x [num], `stride` floats apart. error [4]: of the
-// best path into each state. chosen, if not null, receives per number and new state the level taken, plus 256 when the path comes
-// from u2 = 1.
-template <int kPerSubset>
+// best path into each state. With kRecord, chosen receives per number and new state the level taken, plus 256 when the path comes from
+// u2 = 1.
+template <int kPerSubset, bool kRecord>
 void extend_paths(const CoderParams& p, const float* x, int stride, int num, F factor, F error[4], float* chosen) {
-    alignas(64) float level[4][kTrellisBlock * L], cost[4][kTrellisBlock * L];
-    for (int s = 0; s < 4; ++s) subset_levels<kPerSubset>(p, s, x, stride, num, factor, level[s], cost[s]);
+    [[maybe_unused]] alignas(64) float levels[4][kTrellisBlock * L], costs[4][kTrellisBlock * L];
+    if constexpr (!Isa::kLookup8) {
+        for (int s = 0; s < 4; ++s) subset_levels<kPerSubset>(p, s, x, stride, num, factor, levels[s], costs[s]);
+    }
+    [[maybe_unused]] const Buckets buckets = {Isa::set(p.buckets_per_unit), Isa::set(kToInteger - p.outer_bucket), Isa::set(kToInteger + p.outer_bucket)};
     for (int i = 0; i < num; ++i) {
-        F next[4];
+        F level[4], cost[4], next[4];
+        if constexpr (Isa::kLookup8) {
+            bucket_levels<kPerSubset, kRecord>(p, buckets, Isa::mul(Isa::load(x + i * stride), factor), level, cost);
+        } else {
+            for (int s = 0; s < 4; ++s) cost[s] = Isa::load(costs[s] + i * L);
+            for (int s = 0; kRecord && s < 4; ++s) level[s] = Isa::load(levels[s] + i * L);
+        }
         for (int state = 0; state < 4; ++state) {
             const int u1 = state % 2, other = state ^ 2;  // the subset if u2 is 1
-            const F if_0 = Isa::add(error[2 * u1], Isa::load(cost[state] + i * L)), if_1 = Isa::add(error[2 * u1 + 1], Isa::load(cost[other] + i * L));
+            const F if_0 = Isa::add(error[2 * u1], cost[state]), if_1 = Isa::add(error[2 * u1 + 1], cost[other]);
             next[state] = Isa::min(if_1, if_0);
-            if (!chosen) continue;
-            const auto from_1 = Isa::gt(if_0, if_1);
-            Isa::store(chosen + (4 * i + state) * L,
-                       Isa::select(from_1, Isa::add(Isa::load(level[other] + i * L), Isa::set(256.0f)), Isa::load(level[state] + i * L)));
+            if constexpr (kRecord) {
+                const auto from_1 = Isa::gt(if_0, if_1);
+                Isa::store(chosen + (4 * i + state) * L, Isa::select(from_1, Isa::add(level[other], Isa::set(256.0f)), level[state]));
+            }
         }
         for (int s = 0; s < 4; ++s) error[s] = next[s];
     }
 }
 
-// Leaves the products of y and the levels in y.
+// Follows the best paths over y times factor, from state 0. error and chosen as above.
+template <int kPerSubset, bool kRecord>
+void follow_paths(const CoderParams& p, const float* y, int lanes, F factor, F error[4], float* chosen) {
+    F best[4] = {Isa::zero(), Isa::set(__builtin_inff()), Isa::set(__builtin_inff()), Isa::set(__builtin_inff())};
+    const int per_lane = p.head_dim / lanes;
+    for (int lane = 0; lane < lanes; ++lane) {
+        for (int i = 0; i < per_lane; i += kTrellisBlock) {
+            const int num = per_lane - i < kTrellisBlock ? per_lane - i : kTrellisBlock;
+            extend_paths<kPerSubset, kRecord>(p, y + (i * lanes + lane) * L, lanes * L, num, factor, best, chosen);
+            if (kRecord) chosen += 4 * num * L;
+        }
+    }
+    for (int s = 0; s < 4; ++s) error[s] = best[s];
+}
+
+// Leaves the products of y and the levels in y, and in code where CoderParams::trellis_code has the codes.
 template <int kBits>
 void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, F* scale) {
     const int d = p.head_dim, lanes = p.norm_matched ? 4 : 16, per_lane = d / lanes;  // of the layout: keys and values
     const F units = Isa::div(Isa::set(p.alpha), Isa::sqrt(Isa::div(norm2, Isa::set(static_cast<float>(d)))));
-    const F infinity = Isa::set(__builtin_inff());
     alignas(64) float chosen[4 * kMaxDim * L];
-    F least = infinity, best_factor = Isa::zero(), error[4];
-    const auto follow = [&](F factor, float* record) {
-        error[0] = Isa::zero();
-        error[1] = error[2] = error[3] = infinity;
-        for (int lane = 0; lane < lanes; ++lane) {
-            for (int i = 0; i < per_lane; i += kTrellisBlock) {
-                const int num = per_lane - i < kTrellisBlock ? per_lane - i : kTrellisBlock;
-                extend_paths<1 << (kBits - 1)>(p, y + (i * lanes + lane) * L, lanes * L, num, factor, error, record);
-                if (record) record += 4 * num * L;
-            }
-        }
-    };
+    F least = Isa::zero(), best_factor = Isa::zero(), error[4];
     for (int g = 0; g < p.num_gains; ++g) {
         const F factor = Isa::mul(Isa::set(p.gain[g]), units);
-        follow(factor, nullptr);
+        follow_paths<1 << (kBits - 1), false>(p, y, lanes, factor, error, nullptr);
         F smallest = error[0];
         for (int s = 1; s < 4; ++s) smallest = Isa::select(Isa::gt(smallest, error[s]), error[s], smallest);
         smallest = Isa::div(smallest, Isa::set(p.gain[g] * p.gain[g]));
@@ -248,7 +292,7 @@ void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, 
         best_factor = g == 0 ? factor : Isa::select(better, factor, best_factor);
         least = g == 0 ? smallest : Isa::select(better, smallest, least);
     }
-    follow(best_factor, chosen);
+    follow_paths<1 << (kBits - 1), true>(p, y, lanes, best_factor, error, chosen);
 
     // Back along the best path. u and u1, the state, are 0 or 1 in float lanes.
     F u = Isa::zero(), u1 = Isa::zero(), smallest = error[0], power = Isa::zero();
@@ -277,7 +321,6 @@ void encode_trellis_lanes(const CoderParams& p, float* y, F norm2, float* code, 
         }
     }
     *scale = kept_scale(p, norm2, tree_sum(d, [&](int j) { return Isa::load(y + j * L); }), power);
-    for (int i = 0; i < d * L; ++i) code[i] = p.trellis_code[static_cast<int>(code[i])];
 }
 
 void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, float* scales) {
@@ -299,11 +342,18 @@ void encode(const CoderParams& p, const float* x, int num, std::uint8_t* codes, 
         }
         Isa::store(norms, norm2);
         Isa::store(block_scales, scale);
+        const int d = p.head_dim;
+        store_lanes(code, lanes, d, y);  // y has been used up
         for (int lane = 0; lane < lanes; ++lane) {
             const bool zero = norms[lane] == 0, usable = norms[lane] > 0 && norms[lane] <= 3.402823466e38f;
-            std::uint8_t* out = codes + static_cast<std::size_t>(i + lane) * p.head_dim;
-            for (int j = 0; j < p.head_dim; ++j) {
-                out[j] = usable ? static_cast<std::uint8_t>(code[j * L + lane]) : static_cast<std::uint8_t>(1 << (p.bits - 1));
+            std::uint8_t* out = codes + static_cast<std::size_t>(i + lane) * d;
+            const float* found = y + lane * d;
+            if (!usable) {
+                for (int j = 0; j < d; ++j) out[j] = static_cast<std::uint8_t>(1 << (p.bits - 1));
+            } else if (p.trellis) {
+                for (int j = 0; j < d; ++j) out[j] = p.trellis_code[static_cast<int>(found[j])];
+            } else {
+                for (int j = 0; j < d; ++j) out[j] = static_cast<std::uint8_t>(static_cast<int>(found[j]));
             }
             scales[i + lane] = usable ? block_scales[lane] : zero ? 0.0f : __builtin_nanf("");
         }

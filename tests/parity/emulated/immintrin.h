@@ -89,6 +89,12 @@ __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
 __m512 _mm512_castsi512_ps(__m512i a) { return same_bytes<__m512>(a); }
 __m512 _mm512_scalef_ps(__m512 a, __m512 b) { return each(a, b, [](float x, float y) { return std::ldexp(x, static_cast<int>(y)); }); }
 __m512i _mm512_castps_si512(__m512 a) { return same_bytes<__m512i>(a); }
+__m512 _mm512_permutexvar_ps(__m512i index, __m512 table) {
+    const U32 x(index);
+    __m512 r;
+    for (int i = 0; i < 16; ++i) r.v[i] = table.v[x.v[i] % 16];
+    return r;
+}
 __m512 _mm512_andnot_ps(__m512 a, __m512 b) {
     return _mm512_castsi512_ps(each32(_mm512_castps_si512(a), _mm512_castps_si512(b), [](std::uint32_t x, std::uint32_t y) { return ~x & y; }));
 }
