@@ -27,11 +27,6 @@ TQ_DEV void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" 
 // Until at most kLater groups, those committed last, are under way.
 template <int kLater = 0>
 TQ_DEV void products_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLater) : "memory"); }
-// What x, which is not below zero, depends on is computed before what comes after this. ptxas moves a wait for products up, ahead of arithmetic that has nothing to do
-// with them, though just that should run beside them; but it moves nothing across a branch.
-TQ_DEV void done_before(float x) {
-    if (__any_sync(~0u, x < 0)) __nanosleep(0);
-}
 // Sums may be touched only before products_begin and after products_wait: keeps the compiler from moving that.
 template <int kNum>
 TQ_DEV void hold(float* d) {

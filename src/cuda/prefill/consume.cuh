@@ -181,7 +181,6 @@ struct Consumer {
         }
         l[0] += sums[0] + sums[1];
         l[1] += sums[2] + sums[3];
-        device::done_before(l[0] + l[1]);
         return raised;
     }
     __device__ __forceinline__ void rescale(const float* factor) {
