@@ -1,4 +1,4 @@
-// The barriers of a cluster's stages, as src/cuda/prefill/turn.hpp has them, for every number of stages: each phase that a writer waits for ends with
+// The barriers of a cluster's stages, as src/cuda/prefill/turn.hpp has them, for every number of stages that there is: each phase that a writer waits for ends with
 // the reading of the very page that lay in the stage before.
 #include <gtest/gtest.h>
 

@@ -78,7 +78,7 @@ TEST(CoderParams, BucketsFindTheNearestLevels) {
     }
 }
 
-TEST(CoderParams, NoNumberIsInTheFirstBucket) {
+TEST(CoderParams, NaNFallsIntoTheFirstBucket) {
     const cpu::CoderParams p = params_of(4, Side::key);
     for (const bool fused : {false, true}) EXPECT_EQ(table_index(p, std::nanf(""), fused), 16 - kOuterBucket);
 }

@@ -204,7 +204,7 @@ struct Buckets {
     F per_unit, first, last;
 };
 
-// The same for one number and all subsets, looked up by its bucket: of a subset only two levels come into question there. level is
+// As subset_levels, for one number and all subsets, looked up by its bucket: of a subset only two levels come into question there. level is
 // left alone unless kRecord.
 template <int kPerSubset, bool kRecord, class V = Isa>
 void bucket_levels(const CoderParams& p, const Buckets& buckets, F scaled, F level[4], F cost[4]) {

@@ -1,5 +1,6 @@
 // Which stage a page's tile is in, and what its barriers say. Page p of a range (counted from its first) is written by CTA p % kCtas of the cluster, to stage
-// p % kStages of both. Whoever has read it tells the CTA that writes the stage next, and only that one: so a CTA waits once for each phase of its barrier.
+// p % kStages of both. Whoever has read it tells the CTA that writes the stage next, and only that one: so a CTA waits once for each phase of its barrier,
+// but for those that a range's last pages end.
 // No CUDA: tests/cuda/prefill_turn_test.cpp goes through all of it.
 #pragma once
 
