@@ -1,8 +1,7 @@
-// Prefill on the device against double precision: at most 2e-3 relative error per (sequence, head) of many rows, whatever the shape (4e-3 where a few long
-// keys among very many decide). A single row
-// can hang on one outstanding key and then has the whole error of that score, which the rounding of both operands to binary16 makes: rows of
-// ordinary queries stay below kRowLimit, and so do many rows of five times larger ones. tests/cuda/prefill_error_test.cpp computes what
-// that rounding alone gives, and why rounding one operand less would not do.
+// Prefill on the device against double precision: at most 2e-3 relative error per (sequence, head) of many rows, whatever the shape (4e-3 where
+// a few long keys among very many decide). A single row can hang on one outstanding key and then has the whole error of that score, which the
+// rounding of both operands to binary16 makes: rows of ordinary queries stay below kRowLimit, and so do many rows of five times larger ones.
+// tests/cuda/prefill_error_test.cpp computes what that rounding alone gives, and why rounding one operand less would not do.
 #include <algorithm>
 #include <random>
 
