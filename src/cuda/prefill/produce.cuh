@@ -197,7 +197,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         device::rotate_strided<kHeadDim>(x, p.a.keys.sign, p.a.keys.paley);
 #pragma unroll
         for (int k = 0; k < kNum; ++k) {
-            store_shared2(references + 2 * (place * D + Tiles::key_position(static_cast<unsigned>(lane) + 32 * k)), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
+            store_shared2(references + 2 * (place * D + Tiles::key_position(lane + 32 * k)), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
         }
     };
 #pragma unroll 1

@@ -75,7 +75,7 @@ struct PrefillTiles {
         constexpr bool kWholeRows = kOctets % 4 == 0;  // a group is one token's
         constexpr unsigned kTogether = D == 128 ? 2 : 1;    // groups that share their references
         const unsigned g = lane >> 2 & 7, t = lane & 3, warp = warp_number & 3;
-        // Token 8 r + g and octet of a warp's part u of group n: bits of their own where kOctets is a power of two.
+        // Row of token 8 r + of_g. What warp and g add to a row and an octet, and what the loops below add, are bits of their own where kOctets is a power of two.
         const auto key_row = [](unsigned r, unsigned of_g) { return 32 * (r >> 2) + 8 * (of_g >> 1) + 4 * (of_g & 1) + (r & 3); };
         constexpr bool kLinear = (kOctets & (kOctets - 1)) == 0;
         const unsigned own = place(kPageTokens, key_row(4 * warp / kOctets, g), 8 * (4 * (4 * warp % kOctets) + t));
