@@ -18,11 +18,16 @@ namespace {
 
 const Json kFingerprint = {{"model", "abc"}, {"batch size", 64}};
 
-std::string fresh_path(const char* name) {
-    const std::string path = testing::TempDir() + "tq_" + name + "_" + std::to_string(getpid());
-    std::remove(path.c_str());
-    return path;
-}
+// Each test has a file of its own, gone before it and after it.
+class OneFile : public testing::Test {
+protected:
+    OneFile() { std::remove(path.c_str()); }
+    ~OneFile() override { std::remove(path.c_str()); }
+
+    const std::string path = testing::TempDir() + "tq_" + testing::UnitTest::GetInstance()->current_test_info()->name() + "_" + std::to_string(getpid());
+};
+using EvalStateFile = OneFile;
+using FingerprintFile = OneFile;
 
 std::string read(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -38,8 +43,7 @@ ChunkRecord record(const std::string& cache, int chunk, float kl) {
     return out;
 }
 
-TEST(EvalState, GoesOnWhereItWasStopped) {
-    const std::string path = fresh_path("state");
+TEST_F(EvalStateFile, GoesOnWhereItWasStopped) {
     {
         auto state = EvalState::open(path, kFingerprint);
         ASSERT_TRUE(state.ok()) << state.status().message();
@@ -63,8 +67,7 @@ TEST(EvalState, GoesOnWhereItWasStopped) {
     EXPECT_FALSE(state.value().chunk("k4v4", 32, 1));
 }
 
-TEST(EvalState, KeepsWhatIsNotFinite) {
-    const std::string path = fresh_path("nan");
+TEST_F(EvalStateFile, KeepsWhatIsNotFinite) {
     {
         auto state = EvalState::open(path, kFingerprint);
         ASSERT_TRUE(state.value().add(record("q4_0", 0, std::numeric_limits<float>::quiet_NaN())).ok());
@@ -75,8 +78,7 @@ TEST(EvalState, KeepsWhatIsNotFinite) {
     EXPECT_EQ(summarise(state.value().chunk("q4_0", 32, 0)->scores).not_finite, 2u);
 }
 
-TEST(EvalState, RefusesAnotherFingerprintAndSaysWhatDiffers) {
-    const std::string path = fresh_path("other");
+TEST_F(EvalStateFile, RefusesAnotherFingerprintAndSaysWhatDiffers) {
     ASSERT_TRUE(EvalState::open(path, kFingerprint).ok());
     Json other = kFingerprint;
     other["batch size"] = 512;
@@ -87,8 +89,7 @@ TEST(EvalState, RefusesAnotherFingerprintAndSaysWhatDiffers) {
     EXPECT_NE(message.find("another batch size: 64 there, 512 now"), std::string::npos) << message;
 }
 
-TEST(EvalState, DropsALineThatWasBeingWritten) {
-    const std::string path = fresh_path("cut");
+TEST_F(EvalStateFile, DropsALineThatWasBeingWritten) {
     {
         auto state = EvalState::open(path, kFingerprint);
         ASSERT_TRUE(state.value().add(record("f16", 0, 0)).ok());
@@ -108,8 +109,7 @@ TEST(EvalState, DropsALineThatWasBeingWritten) {
     EXPECT_EQ(EvalState::open(path, kFingerprint).value().size(), 0u);
 }
 
-TEST(EvalState, RefusesOtherFilesAndBrokenLines) {
-    const std::string path = fresh_path("wrong");
+TEST_F(EvalStateFile, RefusesOtherFilesAndBrokenLines) {
     for (const char* text : {"a shopping list", "a shopping\nlist\n", "{\"results\": []}\n"}) {
         write(path, text);
         const auto state = EvalState::open(path, kFingerprint);
@@ -184,10 +184,9 @@ TEST(EvalReport, MarkdownHasTheColumnsOfTheTable) {
     EXPECT_NE(text.find("| 32 | k4v4 | 4.38 | 4.50 | 0.50000 | "), std::string::npos) << text;
 }
 
-TEST(Fingerprint, TellsTextsAndFilesApart) {
+TEST_F(FingerprintFile, TellsTextsAndFilesApart) {
     EXPECT_EQ(hash_of(""), "cbf29ce484222325");  // FNV-1a's own first value
     EXPECT_EQ(hash_of("a"), "af63dc4c8601ec8c");
-    const std::string path = fresh_path("hash");
     write(path, std::string(100000, 'x'));
     const std::string before = hash_of_file(path).value();
     write(path, std::string(99999, 'x') + "y");
