@@ -1,7 +1,9 @@
 // Times prefill and page conversion on the GPU, beside what bench/cuda/prefill_baseline.py measured for bf16. Prints a table and, to the file
 // given with --json, the results.
 //
-//   tq_gpu_prefill_bench [--baseline FILE] [--json FILE] [--quick]
+//   tq_gpu_prefill_bench [--baseline FILE] [--json FILE] [--only TEXT]
+//
+// --only: measures what has this in its name, as in "prefill k4v4 G4 d128 2048 at 32768 ".
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -66,8 +68,10 @@ class Bench {
 public:
     std::map<std::tuple<int, int, int, int>, double> baseline;  // chunk, history, group, head_dim
     std::vector<Result> results;
+    std::string only;                    // part of a name; empty: everything
 
     void prefill(int head_dim, int kb, int vb, int group, int chunk, int history) {
+        if (!wanted({"prefill", name(kb, vb), group, head_dim, chunk, history, 0, 0, 0, 0})) return;
         cuda::PageSpec spec;
         spec.head_dim = head_dim;
         spec.key_bits = kb;
@@ -136,8 +140,11 @@ public:
         list.num = num;
         const double bytes = 2.0 * num * kHeads * static_cast<double>(layout.blob_bytes());
         const auto time = [&](const char* op, const std::function<void()>& call) {
-            const double us = median_microseconds(3, 9, kRepeats, call);
-            add({op, name(kb, vb), 1, head_dim, 0, num * kPageTokens, us, 0, bytes / us * 1e-3, 0});
+            Result result{op, name(kb, vb), 1, head_dim, 0, num * kPageTokens, 0, 0, 0, 0};
+            if (!wanted(result)) return;
+            result.us = median_microseconds(3, 9, kRepeats, call);
+            result.gb_per_s = bytes / result.us * 1e-3;
+            add(result);
         };
         time("copy", [&] { must(cuda::copy_pages(cache, copy, list, nullptr)); });
         for (cuda::Layout as : {cuda::Layout::rows, cuda::Layout::simd64}) {
@@ -153,7 +160,11 @@ public:
     }
 
 private:
-    static std::string name(int kb, int vb) { return "k" + std::to_string(kb) + "v" + std::to_string(vb); }
+    static std::string name(int kb, int vb) { return std::string("k") + std::to_string(kb) + "v" + std::to_string(vb); }
+    bool wanted(const Result& r) const {
+        return (r.op + " " + r.preset + " G" + std::to_string(r.group) + " d" + std::to_string(r.head_dim) + " " + std::to_string(r.queries) + " at " + std::to_string(r.context) + " ").find(only) !=
+               std::string::npos;
+    }
     void add(const Result& r) {
         results.push_back(r);
         std::printf("%-11s %-5s G%-2d d%-3d %5d at %-6d %9.1f us", r.op.c_str(), r.preset.c_str(), r.group, r.head_dim, r.queries, r.context, r.us);
@@ -185,11 +196,10 @@ void write_json(const std::string& path, const Bench& bench, const cudaDevicePro
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::string json, base;
-    bool quick = false;
+    std::string json, base, only;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
-        if (arg == "--quick") quick = true;
+        if (arg == "--only" && i + 1 < argc) only = argv[++i];
         else if (arg == "--json" && i + 1 < argc) json = argv[++i];
         else if (arg == "--baseline" && i + 1 < argc) base = argv[++i];
         else {
@@ -205,6 +215,7 @@ int main(int argc, char** argv) {
     cudaDeviceProp device;
     must(cudaGetDeviceProperties(&device, 0));
     Bench bench;
+    bench.only = only;
     if (!base.empty()) {
         std::ifstream file(base);
         for (std::string line; std::getline(file, line);) {
@@ -214,20 +225,18 @@ int main(int argc, char** argv) {
             if (words >> chunk >> history >> group >> head_dim >> us) bench.baseline[{chunk, history, group, head_dim}] = us;
         }
     }
-    bench.prefill(128, 4, 4, 4, 2048, 32768);
-    if (!quick) {
-        for (int chunk : {512, 2048}) {
-            for (int history : {0, 8192, 32768, 131072}) bench.prefill(128, 4, 4, 4, chunk, history);
-        }
-        for (int bits : {32, 22, 88, 84}) bench.prefill(128, bits / 10, bits % 10, 4, 2048, 32768);
-        bench.prefill(128, 4, 4, 8, 2048, 32768);
-        bench.prefill(64, 4, 4, 8, 2048, 32768);
-        bench.prefill(96, 4, 4, 4, 2048, 32768);
-        bench.prefill(192, 4, 4, 4, 2048, 32768);
-        bench.prefill(256, 4, 4, 2, 2048, 32768);
-        bench.pages(128, 4, 4);
-        bench.pages(128, 3, 2);
+    for (int chunk : {512, 2048}) {
+        for (int history : {0, 8192, 32768, 131072}) bench.prefill(128, 4, 4, 4, chunk, history);
     }
+    for (int bits : {32, 22, 88, 84}) bench.prefill(128, bits / 10, bits % 10, 4, 2048, 32768);
+    bench.prefill(128, 4, 4, 8, 2048, 32768);
+    bench.prefill(64, 4, 4, 8, 2048, 32768);
+    bench.prefill(96, 4, 4, 4, 2048, 32768);
+    bench.prefill(192, 4, 4, 4, 2048, 32768);
+    bench.prefill(192, 8, 8, 4, 2048, 32768);
+    bench.prefill(256, 4, 4, 2, 2048, 32768);
+    bench.pages(128, 4, 4);
+    bench.pages(128, 3, 2);
     if (!json.empty()) write_json(json, bench, device);
     return 0;
 }

@@ -139,7 +139,8 @@ TQ_API tq_status tq_attend_workspace(const tq_page_spec* spec, int32_t kv_heads,
 
 TQ_API tq_status tq_attend(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size);
 
-/* Attention of many query positions per sequence; the arguments are those of tq_attend, the workspace is this one. Enqueues two kernels. */
+/* Attention of many query positions per sequence; the arguments are those of tq_attend, but the workspace is this one, and the output is aligned
+ * to 16 bytes and its strides are multiples of 8. Enqueues two kernels. */
 TQ_API tq_status tq_prefill_workspace(const tq_page_spec* spec, size_t* bytes, char* message, size_t message_size);
 TQ_API tq_status tq_prefill(const tq_paged_cache* cache, const tq_attend_args* args, void* stream, char* message, size_t message_size);
 

@@ -160,7 +160,11 @@ Status check_prefill(const PagedCache& cache, const AttendArgs& args) {
     rest.query_heads = cache.kv_heads;
     rest.num_queries = 1;
     if (Status s = check_attend(cache, rest); !s.ok()) return s;
-    return args.batch == 0 ? Status{} : check_scratch(cache, args);
+    if (args.batch == 0) return {};
+    if (Status s = check_pointer("output", args.output, 16); !s.ok()) return s;
+    if (Status s = check_stride("output_token_stride", args.output_token_stride, 8, "numbers"); !s.ok()) return s;
+    if (Status s = check_stride("output_head_stride", args.output_head_stride, 8, "numbers"); !s.ok()) return s;
+    return check_scratch(cache, args);
 }
 
 static Status check_rope(const Rope& rope, int head_dim) {

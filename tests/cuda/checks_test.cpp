@@ -102,6 +102,9 @@ TEST(CudaChecks, PrefillTakesMoreRows) {
     EXPECT_NE(refusal([](Good& g) { g.args.query_heads = 9; }).find("query_heads is 9"), std::string::npos);
     EXPECT_NE(refusal([](Good& g) { g.args.start = Start::overlapped_tables; }).find("start is 2"), std::string::npos);
     EXPECT_NE(refusal([](Good& g) { g.args.query = nullptr; }).find("query is null"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.output = static_cast<std::uint8_t*>(g.args.output) + 8; }).find("output is not aligned to 16"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.output_token_stride = 1028; }).find("output_token_stride is 1028"), std::string::npos);
+    EXPECT_NE(refusal([](Good& g) { g.args.output_head_stride = 132; }).find("output_head_stride is 132"), std::string::npos);
     EXPECT_NE(refusal([](Good& g) { g.cache.spec.head_dim = 72; }).find("head_dim is 72"), std::string::npos);
 }
 

@@ -214,10 +214,10 @@ void check_prefill(const Batch& batch, int ctas) {
     // Equal ranges, ascending, that are everything.
     RC_ASSERT(plan.cut(0) == 0u);
     RC_ASSERT(plan.cut(plan.grid) == plan.items);
-    for (int c = 0; c < plan.grid; ++c) {
+    for (std::uint32_t c = 0; c < plan.grid; ++c) {
         const std::uint32_t share = plan.cut(c + 1) - plan.cut(c);
-        RC_ASSERT(share >= plan.items / static_cast<std::uint32_t>(plan.grid));
-        RC_ASSERT(share <= (plan.items + static_cast<std::uint32_t>(plan.grid) - 1) / static_cast<std::uint32_t>(plan.grid));
+        RC_ASSERT(share >= plan.items / plan.grid);
+        RC_ASSERT(share <= (plan.items + plan.grid - 1) / plan.grid);
     }
 
     // Walking over the units, as a CTA does, and jumping to one, as it begins, see the same.

@@ -44,19 +44,18 @@ struct Segments {
     Unit last_unit[kWarps], first_unit[kWarps];
 };
 
-// Row r of the pieces that all CTAs have of a unit. A warp.
-template <class Shape, int kAtOnce>
-__device__ __forceinline__ void gather(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
-    constexpr int kNum = Shape::D / 32;
+// Of one row, the pieces that CTAs (or clusters) first .. last have: row_of(c) is where c's lies. A warp.
+template <int kAtOnce, int kNum, class RowOf>
+__device__ __forceinline__ void gather(std::uint32_t first, std::uint32_t last, RowOf&& row_of, Piece<kNum>& sum) {
     const int lane = threadIdx.x & 31;
     sum.clear();
 #pragma unroll 1
-    for (std::uint32_t c = sharing.first; c <= sharing.last; c += kAtOnce) {
+    for (std::uint32_t c = first; c <= last; c += kAtOnce) {
         Piece<kNum> piece[kAtOnce];
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {  // all loads at once: those beyond the last piece repeat it and are dropped
-            const float* row = p.partials + sharing.part_of(min(c + i, sharing.last)) * Shape::kPartial + r * Shape::kRow;
-            const float2 ml = __ldcg(reinterpret_cast<const float2*>(row + Shape::D));
+            const float* row = row_of(min(c + i, last));
+            const float2 ml = __ldcg(reinterpret_cast<const float2*>(row + 32 * kNum));
             piece[i].m = ml.x;
             piece[i].l = ml.y;
 #pragma unroll
@@ -68,7 +67,7 @@ __device__ __forceinline__ void gather(const AttendParams& p, const Sharing& sha
         sum.rescale(top);
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-            if (c + i <= sharing.last) sum.add(piece[i]);
+            if (c + i <= last) sum.add(piece[i]);
         }
     }
 }
@@ -88,8 +87,9 @@ __device__ __forceinline__ bool hand_in(const AttendParams& p, const Sharing& sh
     if (lane == 0) arrived = device::add_acquire_release(counter);
     if (__shfl_sync(~0u, arrived, 0) != sharing.last - sharing.first) return false;
     if (lane == 0) *counter = 0;
-    if (sharing.last - sharing.first < 4) gather<Shape, 4>(p, sharing, r, sum);
-    else gather<Shape, kMany>(p, sharing, r, sum);
+    const auto row_of = [&](std::uint32_t cta) { return p.partials + sharing.part_of(cta) * Shape::kPartial + r * Shape::kRow; };
+    if (sharing.last - sharing.first < 4) gather<4>(sharing.first, sharing.last, row_of, sum);
+    else gather<kMany>(sharing.first, sharing.last, row_of, sum);
     return true;
 }
 

@@ -55,11 +55,28 @@ __device__ inline void store_number(void* to, std::int64_t at, Number number, fl
     else static_cast<float*>(to)[at] = value;
 }
 
-// A warp writes one row. x[k]: number lane + 32 k of the weighted sum in rotated space; m, l: its reference and sum of weights.
-template <int kHeadDim>
-__device__ void write_row(const AttendParams& p, const Row& row, float* x, float m, float l) {
-    if (row.idle) return;
-    const int lane = threadIdx.x & 31;
+__device__ inline std::uint32_t pack_bf16(float low, float high) {
+    const __nv_bfloat162 two = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const std::uint32_t*>(&two);
+}
+
+// Eight numbers side by side, times factor; 16-byte aligned.
+__device__ inline void store_eight(void* to, std::int64_t at, Number number, const float* x, float factor) {
+    if (number == Number::fp32) {
+        float4* four = reinterpret_cast<float4*>(static_cast<float*>(to) + at);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) four[i] = make_float4(x[4 * i] * factor, x[4 * i + 1] * factor, x[4 * i + 2] * factor, x[4 * i + 3] * factor);
+        return;
+    }
+    std::uint32_t two[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) two[i] = number == Number::bf16 ? pack_bf16(x[2 * i] * factor, x[2 * i + 1] * factor) : device::pack_halves(x[2 * i] * factor, x[2 * i + 1] * factor);
+    *reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(to) + at) = make_uint4(two[0], two[1], two[2], two[3]);
+}
+
+// What a row's weighted sums are multiplied with; m, l: their reference, and the sum of weights. The sink takes part, and one thread of a row writes the
+// logarithm of the sum.
+__device__ __forceinline__ float close_row(const AttendParams& p, const Row& row, float m, float l, bool writes) {
     float factor = 1;
     if (p.sinks) {
         const float sink = p.sinks[row.head] * device::kLog2E, top = fmaxf(m, sink);
@@ -67,10 +84,18 @@ __device__ void write_row(const AttendParams& p, const Row& row, float* x, float
         l = l * factor + device::exp2_fast(sink - top);
         m = top;
     }
-    if (p.log_sum && lane == 0) {
+    if (p.log_sum && writes) {
         p.log_sum[row.token * p.kv_heads * p.group + row.head] = l == 0 ? -INFINITY : (m + __log2f(l)) * 0.6931471805599453f;
     }
-    factor = l == 0 ? 0.0f : factor * p.norm / l;
+    return l == 0 ? 0.0f : factor * p.norm / l;
+}
+
+// A warp writes one row. x[k]: number lane + 32 k of the weighted sum in rotated space; m, l: its reference and sum of weights.
+template <int kHeadDim>
+__device__ void write_row(const AttendParams& p, const Row& row, float* x, float m, float l) {
+    if (row.idle) return;
+    const int lane = threadIdx.x & 31;
+    const float factor = close_row(p, row, m, l, lane == 0);
     device::unrotate_strided<kHeadDim>(x, p.values.sign, p.values.paley);
     const std::int64_t at = row.token * p.output_token_stride + row.head * p.output_head_stride + lane;
 #pragma unroll

@@ -1,6 +1,6 @@
 // The Hadamard rotation (docs/format.md, section 3) in a warp, in two ways of owning a vector:
 //   strided  n lanes, 8, 16 or all 32, have one vector, lane l the numbers l, l + n, ...: bit for bit as core/rotation.cpp
-//   quads    four lanes have one vector, lane t the d/4 numbers from (d/4) t on: for queries, whose order of additions is free
+//   quads    four lanes have one vector, lane t the d/4 numbers from (d/4) t on: for queries and outputs, whose order of additions is free
 // Neither multiplies by 1 / sqrt(head_dim).
 #pragma once
 
@@ -89,13 +89,21 @@ TQ_DEV void unrotate_strided(float* x, const std::uint32_t* sign, const std::uin
 
 // x[i] is number (d/4) t + i; numbers beyond head_dim are zero. sign: 10 words, the last two zero.
 template <int kHeadDim>
-TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_t* paley) {
-    using Shape = RotationShape<kHeadDim>;
-    constexpr int kNum = Shape::kPadded / 4, kRun = Shape::kRun, kBase = Shape::kBase;
-    const int t = lane_id() & 3, first = kNum * t;
+TQ_DEV void signs_quads(float* x, const std::uint32_t* sign) {
+    constexpr int kNum = RotationShape<kHeadDim>::kPadded / 4;
+    const int first = kNum * (lane_id() & 3);
     const std::uint64_t window = (static_cast<std::uint64_t>(sign[first / 32 + 1]) << 32 | sign[first / 32]) >> (first % 32);
     TQ_UNROLL
     for (int i = 0; i < kNum; ++i) x[i] = with_sign(x[i], static_cast<std::uint32_t>(window >> i) & 1);
+}
+
+// Butterflies and Paley's matrix: in either order the same. kShort: fewer instructions, where fetching them takes longer than working on them.
+template <int kHeadDim, bool kShort>
+TQ_DEV void transform_quads(float* x, const std::uint32_t* paley) {
+    using Shape = RotationShape<kHeadDim>;
+    constexpr int kNum = Shape::kPadded / 4, kRun = Shape::kRun, kBase = Shape::kBase;
+    [[maybe_unused]] constexpr int kAtOnce = kShort ? 1 : 4;
+    const int t = lane_id() & 3;
     TQ_UNROLL
     for (int h = 1; h < (kRun < kNum ? kRun : kNum); h *= 2) {
         TQ_UNROLL
@@ -107,13 +115,11 @@ TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_
         }
     }
     if constexpr (kBase == 1) {
-        TQ_UNROLL
+        TQ_UNROLL_BY(kAtOnce)
         for (int o = 1; o < 4; o *= 2) {
+            const float side = t & o ? -1.0f : 1.0f;  // times one: the sum is rounded once, as an addition
             TQ_UNROLL
-            for (int i = 0; i < kNum; ++i) {
-                const float other = exchange(x[i], o);
-                x[i] = t & o ? other - x[i] : x[i] + other;
-            }
+            for (int i = 0; i < kNum; ++i) x[i] = fmaf(x[i], side, exchange(x[i], o));
         }
     } else {
         // A lane has whole runs: entry (i, b) of the vector is number (i - kRuns t) kRun + b of lane t = i / kRuns.
@@ -124,14 +130,14 @@ TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_
         for (int i = 0; i < kNum; ++i) y[i] = 0;
         TQ_UNROLL
         for (int i = 0; i < kRuns; ++i) row[i] = kRuns * t + i < kBase ? paley[kRuns * t + i] : 0;
-        TQ_UNROLL
+        TQ_UNROLL_BY(kAtOnce)
         for (int o = 0; o < 4; ++o) {
             const int from = kRuns * (t ^ o);
             TQ_UNROLL
             for (int a = 0; a < kRuns; ++a) {
                 TQ_UNROLL
                 for (int b = 0; b < kRun; ++b) {
-                    const float v = o ? exchange(x[a * kRun + b], o) : x[a * kRun + b];
+                    const float v = kShort || o ? exchange(x[a * kRun + b], o) : x[a * kRun + b];
                     TQ_UNROLL
                     for (int i = 0; i < kRuns; ++i) y[i * kRun + b] += with_sign(v, row[i] >> (from + a) & 1);
                 }
@@ -140,6 +146,18 @@ TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_
         TQ_UNROLL
         for (int i = 0; i < kNum; ++i) x[i] = kRuns * t + i / kRun < kBase ? y[i] : 0.0f;
     }
+}
+
+template <int kHeadDim, bool kShort = false>
+TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_t* paley) {
+    signs_quads<kHeadDim>(x, sign);
+    transform_quads<kHeadDim, kShort>(x, paley);
+}
+
+template <int kHeadDim, bool kShort = false>
+TQ_DEV void unrotate_quads(float* x, const std::uint32_t* sign, const std::uint32_t* paley_transposed) {
+    transform_quads<kHeadDim, kShort>(x, paley_transposed);
+    signs_quads<kHeadDim>(x, sign);
 }
 
 }  // namespace turboquant::device

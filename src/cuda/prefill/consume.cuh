@@ -70,7 +70,7 @@ struct Consumer {
                     dot = fmaf(x[8 * i + 2 * k + 1], device::high_half(two), dot);
                 }
             }
-            device::rotate_quads<kHeadDim>(x, p.a.keys.sign, p.a.keys.paley);
+            device::rotate_quads<kHeadDim, true>(x, p.a.keys.sign, p.a.keys.paley);
 #pragma unroll
             for (int i = 0; i < kOwn; ++i) largest = fmaxf(largest, fabsf(x[i]));
 #pragma unroll
@@ -211,37 +211,51 @@ struct Consumer {
         int thread = threadIdx.x;
         asm volatile("" : "+r"(thread));  // or the addresses below are worked out page by page
         const int lane = thread & 31, g = lane >> 2, t = lane & 3;
+        constexpr int kOwn = D / 4, kTurns = D <= 128 ? 1 : 2;
+        // Of eight of the warp's rows, where its queries were. Fours of dims are interchanged, so that neither writers nor readers meet in a bank.
         const auto place = [&](int row, int dim) {
-            const std::uint32_t at = 4u * (row * D + dim);
+            const int four = dim / 4;
+            const std::uint32_t at = 4u * (row * D + 4 * (four ^ (row & 3) ^ (four >> 3 & 3) << 1) + dim % 4);
             return queries(thread) + at / 2048 * 8192 + warp(thread) * 2048 + at % 2048;
         };
-#pragma unroll
+#pragma unroll kTurns  // unrolled, half of the sums' registers are free early
         for (int h = 0; h < 2; ++h) {
-            l[h] += __shfl_xor_sync(~0u, l[h], 1);
-            l[h] += __shfl_xor_sync(~0u, l[h], 2);
-            if (p.a.cap == 0) m[h] += state()->offset[h];
+            float own_m = h == 0 ? m[0] : m[1], own_l = h == 0 ? l[0] : l[1];
+            own_l += __shfl_xor_sync(~0u, own_l, 1);
+            own_l += __shfl_xor_sync(~0u, own_l, 2);
+            if (p.a.cap == 0) own_m += state()->offset[h];
             __syncwarp();
 #pragma unroll
             for (int c = 0; c < D / 8; ++c) {
                 const int dim = D / 8 * (2 * (c & 3) + (t >> 1)) + 4 * (c >> 2) + 2 * (t & 1);
-                asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(place(g, dim)), "f"(out[4 * c + 2 * h]), "f"(out[4 * c + 2 * h + 1]) : "memory");
+                asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(place(g, dim)), "f"(h == 0 ? out[4 * c] : out[4 * c + 2]), "f"(h == 0 ? out[4 * c + 1] : out[4 * c + 3]) : "memory");
             }
             __syncwarp();
-#pragma unroll 1
-            for (int r = 0; r < 8; ++r) {
-                float x[kNum];
+            float x[kOwn];  // from dim kOwn t on
 #pragma unroll
-                for (int k = 0; k < kNum; ++k) x[k] = __uint_as_float(load_shared4(place(r, lane + 32 * k))) * device::kHalvesUnit;
-                const float own_m = __shfl_sync(~0u, m[h], 4 * r), own_l = __shfl_sync(~0u, l[h], 4 * r);
-                const int row = first_row(thread) + r + 8 * h;
-                if (complete) {
-                    write_row<kHeadDim>(p.a, prefill_row<Shape::kRows>(p.a, piece, row), x, own_m, own_l);
-                } else {
-                    float* to = partial + static_cast<std::size_t>(row) * Shape::kRow;
+            for (int i = 0; i < kOwn / 4; ++i) {
+                const uint4 four = device::load_shared16(place(g, kOwn * t + 4 * i));
+                const bool there = kHeadDim % 32 == 0 || kOwn * t + 4 * i < kHeadDim;  // codes beyond stand for something
 #pragma unroll
-                    for (int k = 0; k < kNum; ++k) to[lane + 32 * k] = x[k];
-                    if (lane == 0) *reinterpret_cast<float2*>(to + D) = make_float2(own_m, own_l);
+                for (int k = 0; k < 4; ++k) x[4 * i + k] = there ? __uint_as_float(device::component(four, k)) * device::kHalvesUnit : 0.0f;
+            }
+            const int number = first_row(thread) + g + 8 * h;
+            if (complete) {
+                device::unrotate_quads<kHeadDim, true>(x, p.a.values.sign, p.a.values.paley);
+                const Row row = prefill_row<Shape::kRows>(p.a, piece, number);
+                if (!row.idle) {
+                    const float factor = close_row(p.a, row, own_m, own_l, t == 0);
+                    const std::int64_t at = row.token * p.a.output_token_stride + row.head * p.a.output_head_stride + kOwn * t;
+#pragma unroll
+                    for (int i = 0; i < kOwn / 8; ++i) {
+                        if (kHeadDim % 32 == 0 || kOwn * t + 8 * i < kHeadDim) store_eight(p.a.output, at + 8 * i, p.a.output_number, x + 8 * i, factor);
+                    }
                 }
+            } else {
+                float* to = partial + static_cast<std::size_t>(number) * Shape::kRow;
+#pragma unroll
+                for (int i = 0; i < kOwn / 4; ++i) *reinterpret_cast<float4*>(to + kOwn * t + 4 * i) = make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
+                if (t == 0) *reinterpret_cast<float2*>(to + D) = make_float2(own_m, own_l);
             }
         }
         __syncwarp();

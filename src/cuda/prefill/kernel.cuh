@@ -2,6 +2,7 @@
 // or alone (pipeline.cuh). Then a small second kernel puts the pieces of shared units together, in the order of their pages.
 #pragma once
 
+#include "cuda/attend/merge.cuh"
 #include "cuda/prefill/consume.cuh"
 #include "cuda/prefill/join.hpp"
 
@@ -48,7 +49,7 @@ __global__ void __cluster_dims__(PrefillShape<kHeadDim>::kCtas, 1, 1) __launch_b
     }
     const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x / Shape::kCtas, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
     write_unanswered<kHeadDim>(p.a);
-    const int cluster = static_cast<int>(blockIdx.x) / Shape::kCtas;
+    const std::uint32_t cluster = blockIdx.x / Shape::kCtas;
     if (cluster >= plan.grid) return;
     meet_cluster<Shape::kCtas>();  // barriers are there
     if (threadIdx.x < 128) {
@@ -69,31 +70,26 @@ __global__ void __cluster_dims__(PrefillShape<kHeadDim>::kCtas, 1, 1) __launch_b
 template <int kHeadDim>
 __global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid_constant__ PrefillParams p, int clusters) {
     using Shape = PrefillShape<kHeadDim>;
-    constexpr int kNum = Shape::D / 32;
     __shared__ std::uint32_t starts[kMaxBatch + 1];
     const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, clusters, starts);
-    const int cluster = blockIdx.x / kJoinParts, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    if (cluster + 1 >= plan.grid) return;
-    PrefillUnit<Shape::kRows> unit;
-    const std::uint32_t cut = plan.cut(cluster + 1);
-    unit.find(p.a, plan.starts, cut);
-    if (unit.start == cut || unit.start < plan.cut(cluster)) return;
-    int last = cluster + 1;
-    while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end()) ++last;
-    const auto piece = [&](int c, int row) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(row) * Shape::kRow; };
+    const std::uint32_t cluster = blockIdx.x / kJoinParts, warp = threadIdx.x >> 5;
+    PrefillUnit<Shape::kRows> unit{};
+    std::uint32_t last = cluster;        // that has a piece
+    if (cluster + 1 < plan.grid) {
+        const std::uint32_t cut = plan.cut(cluster + 1);
+        unit.find(p.a, plan.starts, cut);
+        if (unit.start != cut && unit.start >= plan.cut(cluster)) {
+            do ++last;
+            while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end());
+        }
+    }
+    if (last == cluster) return;
     for (int r = blockIdx.x % kJoinParts * (kJoinThreads / 32) + warp; r < Shape::kRows; r += kJoinParts * kJoinThreads / 32) {
         const Row row = prefill_row<Shape::kRows>(p.a, unit, r);
         if (row.idle) continue;
-        float m = device::kNothing, l = 0, x[kNum] = {};
-        for (int c = cluster; c <= last; ++c) m = fmaxf(m, piece(c, r)[Shape::D]);
-        for (int c = cluster; c <= last; ++c) {
-            const float* from = piece(c, r);
-            const float weight = device::exp2_fast(from[Shape::D] - m);
-            l = fmaf(weight, from[Shape::D + 1], l);
-#pragma unroll
-            for (int k = 0; k < kNum; ++k) x[k] = fmaf(weight, from[lane + 32 * k], x[k]);
-        }
-        write_row<kHeadDim>(p.a, row, x, m, l);
+        Piece<Shape::D / 32> sum;
+        gather<2>(cluster, last, [&](std::uint32_t c) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(r) * Shape::kRow; }, sum);
+        write_row<kHeadDim>(p.a, row, sum.x, sum.m, sum.l);
     }
 }
 

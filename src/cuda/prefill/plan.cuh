@@ -45,11 +45,12 @@ __device__ inline int answered(const AttendParams& p, int sequence, int length) 
 struct PrefillPlan {
     const std::uint32_t* starts;     // [batch + 1]: first item of each sequence, and the number of items
     std::uint32_t items;
-    int grid;                        // clusters that have work
+    std::uint32_t grid;              // clusters that have work
 
     __device__ PrefillPlan(const AttendParams& p, int clusters, const std::uint32_t* the_starts)
-        : starts(the_starts), items(the_starts[p.batch]), grid(static_cast<int>(min(static_cast<std::uint32_t>(clusters), items))) {}
-    __device__ std::uint32_t cut(int cluster) const { return static_cast<std::uint32_t>(static_cast<std::uint64_t>(items) * cluster / grid); }
+        : starts(the_starts), items(the_starts[p.batch]), grid(min(static_cast<std::uint32_t>(clusters), items)) {}
+    // items * cluster / grid, without a product of 64 bits.
+    __device__ std::uint32_t cut(std::uint32_t cluster) const { return items / grid * cluster + items % grid * cluster / grid; }
 };
 
 // By all threads of a CTA. starts: shared memory.
