@@ -98,7 +98,7 @@ struct AttendArgs {
     std::int64_t query_token_stride = 0, query_head_stride = 0;    // in numbers, multiples of 8; head_dim lies side by side
     void* output = nullptr;                   // the same shape; never aliases query
     Number output_number = Number::bf16;
-    std::int64_t output_token_stride = 0, output_head_stride = 0;  // in numbers
+    std::int64_t output_token_stride = 0, output_head_stride = 0;  // in numbers; for prefill multiples of 8
     float* log_sum = nullptr;                 // optional: [tokens][query_heads], natural logarithm of the softmax denominator
     const std::int32_t* lengths = nullptr;    // [batch] tokens per sequence, the queries' own included; 0: empty, its outputs are zero
     const std::int32_t* block_table = nullptr;  // [batch][table_stride] page numbers

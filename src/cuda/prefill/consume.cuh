@@ -212,7 +212,7 @@ struct Consumer {
         asm volatile("" : "+r"(thread));  // or the addresses below are worked out page by page
         const int lane = thread & 31, g = lane >> 2, t = lane & 3;
         constexpr int kOwn = D / 4, kTurns = D <= 128 ? 1 : 2;
-        // Of eight of the warp's rows, where its queries were. Fours of dims are interchanged, so that neither writers nor readers meet in a bank.
+        // Of eight of the warp's rows, where its queries were. Fours of dims are interchanged, so that at D = 128 neither writers nor readers meet in a bank, and elsewhere two or three.
         const auto place = [&](int row, int dim) {
             const int four = dim / 4;
             const std::uint32_t at = 4u * (row * D + 4 * (four ^ (row & 3) ^ (four >> 3 & 3) << 1) + dim % 4);
