@@ -365,7 +365,7 @@ private:
         }
         return bytes;
     }
-    static std::string name(const cuda::PageSpec& s) { return "k" + std::to_string(s.key_bits) + "v" + std::to_string(s.value_bits); }
+    static std::string name(const cuda::PageSpec& s) { return std::string("k") + std::to_string(s.key_bits) + "v" + std::to_string(s.value_bits); }
     void add(const Measurement& r) {
         results.push_back(r);
         std::printf("%-7s %-5s %-13s G%-2d d%-3d q%-2d %4d x %-6d %-10s %9.2f us %7.0f GB/s", r.op.c_str(), r.preset.c_str(), r.shape.c_str(), r.group, r.head_dim, r.queries, r.batch,

@@ -160,7 +160,7 @@ public:
     }
 
 private:
-    static std::string name(int kb, int vb) { return std::string("k") + std::to_string(kb) + "v" + std::to_string(vb); }
+    static std::string name(int kb, int vb) { return std::string("k").append(std::to_string(kb)).append("v").append(std::to_string(vb)); }
     bool wanted(const Result& r) const {
         return (r.op + " " + r.preset + " G" + std::to_string(r.group) + " d" + std::to_string(r.head_dim) + " " + std::to_string(r.queries) + " at " + std::to_string(r.context) + " ").find(only) !=
                std::string::npos;
