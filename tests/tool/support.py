@@ -21,10 +21,12 @@ if not TOOL:
     pytest.skip("TQ_TOOL is not set", allow_module_level=True)
 
 
+def clean_environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith("TQ_") and k != "GGML_BACKEND_PATH"}
+
+
 def tool(*arguments, stdin="", environment=None, timeout=600):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("TQ_") and k != "GGML_BACKEND_PATH"}
-    clean.update(environment or {})
-    return subprocess.run([TOOL, *map(str, arguments)], input=stdin, capture_output=True, text=True, env=clean, timeout=timeout)
+    return subprocess.run([TOOL, *map(str, arguments)], input=stdin, capture_output=True, text=True, env=clean_environment() | (environment or {}), timeout=timeout)
 
 
 def answer(*arguments, **keywords):

@@ -1,15 +1,17 @@
 """The command line tool, from outside (support.py says what that needs)."""
 
+import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from support import INFO, MODEL, answer, needs_engine, needs_model, needs_plugin, one_clear_line, tool
+from support import INFO, MODEL, TOOL, answer, clean_environment, needs_engine, needs_model, needs_plugin, one_clear_line, tool
 
 
 SUBCOMMANDS = re.findall(r"^  ([a-z]+) ", tool("--help").stdout, re.MULTILINE)
@@ -232,7 +234,7 @@ def test_run_sampling_is_reproducible():
 
 
 def check_bench(parsed, caches, depths):
-    assert parsed["environment"]["model"] == os.path.basename(MODEL)
+    assert parsed["environment"]["model"] == os.path.basename(MODEL) and parsed["environment"]["complete"] is True
     seen = {(r["cache"], r["test"], r["depth"]) for r in parsed["results"]}
     assert seen == {(c, t, d) for c in caches for t in ("decode", "prefill") for d in depths}
     for result in parsed["results"]:
@@ -251,6 +253,31 @@ def test_bench_of_the_engines_caches():
         assert result["bits_per_value"] == bits[result["cache"]]
         if result["cache"] == "f16":  # 30 layers, 3 heads of 64, K and V, two bytes
             assert result["cache_bytes"] == result["cells"] * 30 * 3 * 64 * 2 * 2
+
+
+@needs_model
+@pytest.mark.parametrize("output", [["--json"], []])
+def test_bench_gives_what_it_has_when_it_is_interrupted(output):
+    program = subprocess.Popen([TOOL, "bench", "-m", MODEL, "--cache", "f16,q4_0", "-d", "0,30000", "-p", "0", "-n", "2", "-r", "2", "-t", "1", *output],
+                               env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        seen = []
+        for line in program.stderr:  # the first depth is measured by now, the second one takes minutes to fill
+            seen.append(line)
+            if re.search("filling the f16 cache: .* of 30000", line):
+                program.send_signal(signal.SIGINT)
+                break
+        answer, errors = program.communicate(timeout=120)
+    finally:
+        program.kill()
+    assert program.returncode == 128 + signal.SIGINT, "".join(seen) + errors
+    assert "interrupted; this is what was measured by then" in errors
+    if output:
+        parsed = json.loads(answer)
+        assert parsed["environment"]["complete"] is False
+        assert [(r["cache"], r["depth"], r["repetitions"]) for r in parsed["results"]] == [("f16", 0, 2), ("q4_0", 0, 2)]
+    else:
+        assert "decode 2" in answer and "30000" not in answer
 
 
 @needs_plugin

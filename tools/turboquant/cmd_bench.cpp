@@ -10,6 +10,7 @@
 #include "command.hpp"
 #include "engine_options.hpp"
 #include "environment_block.hpp"
+#include "interrupt.hpp"
 #include "measure.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
@@ -39,7 +40,7 @@ Json to_json(const std::vector<Measurement>& all) {
     return results;
 }
 
-void print_table(const std::vector<Measurement>& all) {
+void print_table(const std::vector<Measurement>& all, int repetitions) {
     std::map<std::pair<std::string, int>, double> f16;  // speed by test and depth
     for (const Measurement& one : all)
         if (one.cache == "f16") f16[{one.test, one.depth}] = spread(one.samples).mean;
@@ -60,8 +61,7 @@ void print_table(const std::vector<Measurement>& all) {
                    format_bits(one.use.bits_per_value())});
     }
     fmt::print("{}", table.text(colour_wanted(1)));
-    fmt::print("Mean ± standard deviation; repetitions: {}. Sizes are what the cells in use take, everything counted.\n",
-               all.front().samples.size());
+    fmt::print("Mean ± standard deviation; repetitions: {}. Sizes are what the cells in use take, everything counted.\n", repetitions);
 }
 
 int bench(const BenchOptions& options) {
@@ -86,19 +86,24 @@ int bench(const BenchOptions& options) {
         sessions.push_back(std::move(session.value()));
     }
 
+    catch_interrupts();
     auto measured = measure_all(options, sessions);
     if (!measured.ok()) return fail(measured.status());
     for (const auto& session : sessions)
         if (const std::string remark = session->remark(); !remark.empty()) note(remark);
+    const int ended_by = interrupted();
+    if (ended_by) note(measured.value().empty() ? "interrupted before anything was measured" : "interrupted; this is what was measured by then");
     if (!options.json) {
-        print_table(measured.value());
-        return kOk;
+        if (!measured.value().empty()) print_table(measured.value(), options.repetitions);
+        return ended_by ? kSignal + ended_by : kOk;
     }
     Json environment = environment_block(options.engine.threads, options.engine.model);
     environment["batch"] = options.session.batch;
     environment["ubatch"] = options.session.ubatch;
     environment["restored_by"] = options.refill ? "clearing and filling again" : "removing the tokens after the depth";
-    return print_json(std::move(environment), to_json(measured.value()));
+    environment["complete"] = ended_by == 0;
+    const int printed = print_json(std::move(environment), to_json(measured.value()));
+    return ended_by ? kSignal + ended_by : printed;
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ inline constexpr int kOk = 0;
 inline constexpr int kFailure = 1;     // something went wrong while running
 inline constexpr int kUsage = 2;       // the command line cannot be used
 inline constexpr int kNotFound = 127;  // exec: no such program, as a shell says it
+inline constexpr int kSignal = 128;    // plus the signal's number: ended early by it, as a shell says it
 
 // Each function adds one subcommand; parsing it stores in `chosen` what to run. The action returns the exit code.
 using Action = std::function<int()>;

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "interrupt.hpp"
 #include "terminal.hpp"
 
 namespace turboquant::tool {
@@ -31,12 +32,14 @@ public:
                 session->clear();
                 if (const Status done = fill(*session, depth); !done.ok()) return done;
             }
+            if (interrupted()) break;
             // Decode comes first: its few tokens stay in the newest tile, so that every repetition appends as a real one does.
             for (const bool decode : {true, false}) {
                 if ((decode ? options_.generate : options_.prompt) == 0) continue;
                 auto measured = measure(decode, depth);
                 if (!measured.ok()) return measured.status();
-                for (Measurement& one : measured.value()) all.push_back(std::move(one));
+                for (Measurement& one : measured.value())
+                    if (!one.samples.empty()) all.push_back(std::move(one));
             }
         }
         return all;
@@ -54,13 +57,14 @@ private:
                            {},
                            {}});
         for (int repetition = 0; repetition < options_.repetitions; ++repetition) {
-            for (std::size_t i = 0; i < sessions_.size(); ++i) {
+            for (std::size_t i = 0; i < sessions_.size() && !interrupted(); ++i) {
                 Session& session = *sessions_[i];
                 progress_.update(fmt::format("{} at {}: {}, repetition {} of {}", out[i].test, depth, out[i].cache, repetition + 1,
                                              options_.repetitions));
                 if (const Status done = restore(session, depth); !done.ok()) return done;
                 const auto seconds = timed(session, decode, depth);
                 if (!seconds.ok()) return seconds.status();
+                if (interrupted()) break;  // it may have stopped in the middle
                 session.settle();
                 out[i].samples.push_back(out[i].tokens / seconds.value());
                 if (repetition == 0) out[i].use = session.cache_use();
@@ -73,7 +77,7 @@ private:
         const auto start = std::chrono::steady_clock::now();
         const auto next = std::span(tokens_).subspan(static_cast<std::size_t>(depth));
         if (decode) {
-            for (int i = 0; i < options_.generate; ++i)
+            for (int i = 0; i < options_.generate && !interrupted(); ++i)
                 if (const Status done = session.decode(next.subspan(static_cast<std::size_t>(i), 1)); !done.ok()) return done;
         } else if (const Status done = session.decode(next.first(static_cast<std::size_t>(options_.prompt))); !done.ok()) {
             return done;
@@ -96,7 +100,7 @@ private:
     }
 
     Status feed(Session& session, int depth) {
-        while (session.count() < depth) {
+        while (session.count() < depth && !interrupted()) {
             progress_.update(fmt::format("filling the {} cache: {} of {} tokens", session.cache().name, session.count(), depth));
             const auto at = static_cast<std::size_t>(session.count());
             const std::size_t size = std::min<std::size_t>(options_.session.ubatch, static_cast<std::size_t>(depth) - at);

@@ -28,7 +28,8 @@ struct Measurement {
 
 using Sessions = std::vector<std::unique_ptr<Session>>;
 
-// All depths, both tests, every session, in an order that treats the sessions alike.
+// All depths, both tests, every session, in an order that treats the sessions alike. After an interrupt (interrupt.hpp), what there is by then: no
+// measurement without a sample.
 Result<std::vector<Measurement>> measure_all(const BenchOptions& options, Sessions& sessions);
 
 }  // namespace turboquant::tool
