@@ -91,11 +91,11 @@ int bench(const BenchOptions& options) {
     if (!measured.ok()) return fail(measured.status());
     for (const auto& session : sessions)
         if (const std::string remark = session->remark(); !remark.empty()) note(remark);
-    const int ended_by = interrupted();
+    const int ended_by = interrupted(), exit_code = ended_by ? kSignal + ended_by : kOk;
     if (ended_by) note(measured.value().empty() ? "interrupted before anything was measured" : "interrupted; this is what was measured by then");
     if (!options.json) {
         if (!measured.value().empty()) print_table(measured.value(), options.repetitions);
-        return ended_by ? kSignal + ended_by : kOk;
+        return exit_code;
     }
     Json environment = environment_block(options.engine.threads, options.engine.model);
     environment["batch"] = options.session.batch;
@@ -103,7 +103,7 @@ int bench(const BenchOptions& options) {
     environment["restored_by"] = options.refill ? "clearing and filling again" : "removing the tokens after the depth";
     environment["complete"] = ended_by == 0;
     const int printed = print_json(std::move(environment), to_json(measured.value()));
-    return ended_by ? kSignal + ended_by : printed;
+    return printed == kOk ? exit_code : printed;
 }
 
 }  // namespace

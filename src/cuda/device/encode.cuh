@@ -100,7 +100,7 @@ struct Turns {
             float own[kAll];  // in the order of turns
             TQ_UNROLL
             for (int i = 0; i < kAll; ++i) own[i] = x[number(i / kEach) + kTurns * (i % kEach)];
-            TQ_ROLLED
+            TQ_UNROLL_BY(1)
             for (int turn = 0; turn < kTurns; ++turn) {
                 body(turn, own);
                 TQ_UNROLL

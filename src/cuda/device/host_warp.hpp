@@ -10,7 +10,6 @@
 
 #define TQ_DEV inline
 #define TQ_UNROLL
-#define TQ_ROLLED
 #define TQ_UNROLL_BY(NUM)
 
 namespace turboquant::device {

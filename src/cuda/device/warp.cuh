@@ -11,7 +11,6 @@
 
 #define TQ_DEV __device__ __forceinline__
 #define TQ_UNROLL _Pragma("unroll")
-#define TQ_ROLLED _Pragma("unroll 1")
 #define TQ_PRAGMA(TEXT) _Pragma(#TEXT)
 #define TQ_UNROLL_BY(NUM) TQ_PRAGMA(unroll NUM)
 

@@ -25,7 +25,7 @@ template <int kHeadDim>
 struct Consumer {
     using Shape = PrefillShape<kHeadDim>;
     using Tiles = PrefillTiles<kHeadDim>;
-    static constexpr int D = Shape::D, kSteps = D / 16, kNum = D / 32, kRegisterSteps = Shape::kRegisterSteps;
+    static constexpr int D = Shape::D, kSteps = D / 16, kRegisterSteps = Shape::kRegisterSteps;
     static constexpr int kColumns = D == 256 ? 128 : D;  // of one product with values: 256 would need too many registers
 
     const PrefillParams& p;

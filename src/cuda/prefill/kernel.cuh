@@ -73,17 +73,13 @@ __global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid
     __shared__ std::uint32_t starts[kMaxBatch + 1];
     const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, clusters, starts);
     const std::uint32_t cluster = blockIdx.x / kJoinParts, warp = threadIdx.x >> 5;
-    PrefillUnit<Shape::kRows> unit{};
-    std::uint32_t last = cluster;        // that has a piece
-    if (cluster + 1 < plan.grid) {
-        const std::uint32_t cut = plan.cut(cluster + 1);
-        unit.find(p.a, plan.starts, cut);
-        if (unit.start != cut && unit.start >= plan.cut(cluster)) {
-            do ++last;
-            while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end());
-        }
-    }
-    if (last == cluster) return;
+    if (cluster + 1 >= plan.grid) return;
+    PrefillUnit<Shape::kRows> unit;
+    const std::uint32_t cut = plan.cut(cluster + 1);
+    unit.find(p.a, plan.starts, cut);
+    if (unit.start == cut || unit.start < plan.cut(cluster)) return;
+    std::uint32_t last = cluster + 1;    // that has a piece
+    while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end()) ++last;
     for (int r = blockIdx.x % kJoinParts * (kJoinThreads / 32) + warp; r < Shape::kRows; r += kJoinParts * kJoinThreads / 32) {
         const Row row = prefill_row<Shape::kRows>(p.a, unit, r);
         if (row.idle) continue;
