@@ -1,9 +1,10 @@
 // Times prefill and page conversion on the GPU, beside what bench/cuda/prefill_baseline.py measured for bf16. Prints a table and, to the file
 // given with --json, the results.
 //
-//   tq_gpu_prefill_bench [--baseline FILE] [--json FILE] [--only TEXT]
+//   tq_gpu_prefill_bench [--baseline FILE] [--json FILE] [--only TEXT] [--target 80|86|120]
 //
 // --only: measures what has this in its name, as in "prefill k4v4 G4 d128 2048 at 32768 ".
+// --target: prefill with the kernels for other devices, and nothing else (the build must have them: TQ_CUDA_FORCED_TARGETS).
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -23,6 +25,7 @@
 
 #include "core/half.hpp"
 #include "core/page.hpp"
+#include "cuda/prefill/prefill_for.hpp"
 #include "timing.hpp"
 #include "turboquant/cuda.hpp"
 
@@ -69,6 +72,7 @@ public:
     std::map<std::tuple<int, int, int, int>, double> baseline;  // chunk, history, group, head_dim
     std::vector<Result> results;
     std::string only;                    // part of a name; empty: everything
+    std::optional<cuda::Target> target;  // empty: the device's own
 
     void prefill(int head_dim, int kb, int vb, int group, int chunk, int history) {
         if (!wanted({"prefill", name(kb, vb), group, head_dim, chunk, history, 0, 0, 0, 0})) return;
@@ -76,7 +80,7 @@ public:
         spec.head_dim = head_dim;
         spec.key_bits = kb;
         spec.value_bits = vb;
-        const auto workspace = cuda::prefill_workspace(spec);
+        const auto workspace = target ? cuda::prefill_workspace_for(*target, spec) : cuda::prefill_workspace(spec);
         if (!workspace.ok()) return;
         const PageLayout layout{head_dim, kb, vb};
         const int length = history + chunk, pages = (length + kPageTokens - 1) / kPageTokens, heads = kHeads * group;
@@ -114,7 +118,7 @@ public:
         args.scale = 1 / std::sqrt(static_cast<float>(head_dim));
         args.workspace = work.data;
         args.workspace_bytes = workspace.value().bytes;
-        const double us = median_microseconds(3, 9, kRepeats, [&] { must(cuda::prefill(cache, args, nullptr)); });
+        const double us = median_microseconds(3, 9, kRepeats, [&] { must(target ? cuda::prefill_for(*target, cache, args, nullptr) : cuda::prefill(cache, args, nullptr)); });
         const double flop = 4.0 * heads * head_dim * (static_cast<double>(chunk) * history + 0.5 * chunk * (chunk + 1.0));
         const auto found = baseline.find({chunk, history, group, head_dim});
         add({"prefill", name(kb, vb), group, head_dim, chunk, history, us, flop / us * 1e-6, 0, found == baseline.end() ? 0 : found->second / us});
@@ -197,9 +201,11 @@ void write_json(const std::string& path, const Bench& bench, const cudaDevicePro
 
 int main(int argc, char** argv) {
     std::string json, base, only;
+    std::optional<cuda::Target> target;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         if (arg == "--only" && i + 1 < argc) only = argv[++i];
+        else if (arg == "--target" && i + 1 < argc) target = static_cast<cuda::Target>(std::atoi(argv[++i]));
         else if (arg == "--json" && i + 1 < argc) json = argv[++i];
         else if (arg == "--baseline" && i + 1 < argc) base = argv[++i];
         else {
@@ -216,6 +222,7 @@ int main(int argc, char** argv) {
     must(cudaGetDeviceProperties(&device, 0));
     Bench bench;
     bench.only = only;
+    bench.target = target;
     if (!base.empty()) {
         std::ifstream file(base);
         for (std::string line; std::getline(file, line);) {
@@ -235,8 +242,9 @@ int main(int argc, char** argv) {
     bench.prefill(192, 4, 4, 4, 2048, 32768);
     bench.prefill(192, 8, 8, 4, 2048, 32768);
     bench.prefill(256, 4, 4, 2, 2048, 32768);
-    bench.pages(128, 4, 4);
-    bench.pages(128, 3, 2);
+    for (int bits : {44, 32}) {
+        if (!target) bench.pages(128, bits / 10, bits % 10);
+    }
     if (!json.empty()) write_json(json, bench, device);
     return 0;
 }

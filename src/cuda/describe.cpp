@@ -16,6 +16,9 @@ namespace turboquant::cuda {
 #define TQ_HEAD_DIM(D) PrefillInstance prefill_instance_##D();
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
+#define TQ_WARPS(T, D) PrefillInstance warp_prefill_##T##_##D();
+#include "cuda/prefill/warp_kernels.inc"
+#undef TQ_WARPS
 
 std::vector<Device> devices() {
     int num = 0;
@@ -47,6 +50,9 @@ std::vector<BuiltKernel> built_kernels() {
 #define TQ_HEAD_DIM(D) kernels.push_back({"prefill", D, 0, 0, prefill_instance_##D().rows, prefill_instance_##D().threads, 90});
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
+#define TQ_WARPS(T, D) kernels.push_back({"prefill", D, 0, 0, warp_prefill_##T##_##D().rows, warp_prefill_##T##_##D().threads, static_cast<int>(Target::T)});
+#include "cuda/prefill/warp_kernels.inc"
+#undef TQ_WARPS
     return kernels;
 }
 

@@ -5,7 +5,7 @@
 
 #include "core/rotation.hpp"
 #include "cuda/attend/policy.hpp"
-#include "cuda/prefill/policy.hpp"
+#include "cuda/prefill/warp_policy.hpp"
 
 namespace turboquant::cuda {
 namespace {
@@ -303,6 +303,40 @@ TEST(AttendPolicy, FollowsTheDevicesLimit) {
         EXPECT_GE(now.warps, last) << kilobytes;
         last = now.warps;
     }
+}
+
+template <int D, Target kTarget>
+void check_prefill_shape() {
+    using Shape = WarpPrefillShape<D, kTarget>;
+    for (int key_bits : {2, 3, 4, 8}) {
+        for (int value_bits : {2, 3, 4, 8}) {
+            const PageLayout layout{D, key_bits, value_bits};
+            EXPECT_LE(Shape::shared_bytes(layout.keys().part_bytes(), layout.values().part_bytes()), shared_limit(kTarget)) << D << " " << static_cast<int>(kTarget);
+        }
+    }
+    EXPECT_EQ(Shape::kRows, 16 * Shape::kWarps);
+    EXPECT_TRUE(Shape::kDecoders == 4 || Shape::kDecoders == 8);  // tiles.cuh
+    EXPECT_LE(4 * 8 * static_cast<std::size_t>(Shape::D) * 4, Shape::kQueryTile);  // four warps' results of eight rows lie where their queries were
+}
+template <int D>
+void check_prefill_targets() {
+    check_prefill_shape<D, Target::sm80>();
+    check_prefill_shape<D, Target::sm86>();
+    check_prefill_shape<D, Target::sm90>();
+    check_prefill_shape<D, Target::sm120>();
+}
+
+TEST(WarpPrefillPolicy, EveryShapeFits) {
+    check_prefill_targets<64>();
+    check_prefill_targets<80>();
+    check_prefill_targets<96>();
+    check_prefill_targets<112>();
+    check_prefill_targets<128>();
+    check_prefill_targets<192>();
+    check_prefill_targets<256>();
+    EXPECT_EQ((WarpPrefillShape<128, Target::sm86>::kRows), 128);
+    EXPECT_EQ((WarpPrefillShape<256, Target::sm80>::kRows), 128);
+    EXPECT_EQ((WarpPrefillShape<256, Target::sm86>::kRows), 64);  // with more, queries would not fit
 }
 
 TEST(Target, EveryDeviceHasOne) {

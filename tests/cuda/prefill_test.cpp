@@ -1,4 +1,5 @@
-// What four warps make of a page's codes, lane by lane on the CPU: the operands of prefill's matrix products, for every head_dim and width.
+// What four or eight warps make of a page's codes, lane by lane on the CPU: the operands of prefill's matrix products, for every head_dim and width; and
+// the products that a warp makes of such tiles by itself.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -8,7 +9,7 @@
 #include "core/codebook.hpp"
 #include "core/half.hpp"
 #include "fibers.hpp"
-#include "cuda/prefill/tiles.cuh"
+#include "cuda/prefill/warp_products.cuh"
 
 namespace turboquant::cuda {
 namespace {
@@ -62,7 +63,7 @@ struct Tile {
     }
 };
 
-template <int kHeadDim, int kBits>
+template <int kHeadDim, int kBits, int kWarps>
 void check_keys() {
     using Tiles = PrefillTiles<kHeadDim>;
     constexpr PageSide side{Side::key, kHeadDim, kBits};
@@ -70,8 +71,8 @@ void check_keys() {
     Tile tile(Tiles::kKeyBytes);
     const auto plus = [](int dim) { return 0.001f * static_cast<float>(dim % 50) - 0.01f; };
     test::Warp::run([&] {
-        for (int warp = 0; warp < kProducers; ++warp) {
-            Tiles::template decode_keys<kBits>(warp, device::lane_id(), Part{part.data()}, [&](int chunk, std::uint32_t* words) {
+        for (int warp = 0; warp < kWarps; ++warp) {
+            Tiles::template decode_keys<kBits, kWarps>(warp, device::lane_id(), Part{part.data()}, [&](int chunk, std::uint32_t* words) {
                 for (int i = 0; i < 4; ++i) words[i] = device::pack_halves(plus(Tiles::key_dim_at(8 * chunk + 2 * i)), plus(Tiles::key_dim_at(8 * chunk + 2 * i + 1)));
             }, [&](int at, const std::uint32_t* four) { tile.store(at, four); });
         }
@@ -89,15 +90,15 @@ void check_keys() {
     }
 }
 
-template <int kHeadDim, int kBits>
+template <int kHeadDim, int kBits, int kWarps>
 void check_values(int valid) {
     using Tiles = PrefillTiles<kHeadDim>;
     constexpr PageSide side{Side::value, kHeadDim, kBits};
     const std::vector<std::uint8_t> part = random_part(side, 2);
     Tile tile(Tiles::kValueBytes);
     test::Warp::run([&] {
-        for (int warp = 0; warp < kProducers; ++warp) {
-            Tiles::template decode_values<kBits>(warp, device::lane_id(), valid, Part{part.data()}, [&](int at, const std::uint32_t* four) { tile.store(at, four); });
+        for (int warp = 0; warp < kWarps; ++warp) {
+            Tiles::template decode_values<kBits, kWarps>(warp, device::lane_id(), valid, Part{part.data()}, [&](int at, const std::uint32_t* four) { tile.store(at, four); });
         }
     });
     tile.check_banks();
@@ -112,28 +113,111 @@ void check_values(int valid) {
     }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, int kWarps>
 void check_head() {
-    check_keys<kHeadDim, 2>();
-    check_keys<kHeadDim, 3>();
-    check_keys<kHeadDim, 4>();
-    check_keys<kHeadDim, 8>();
+    check_keys<kHeadDim, 2, kWarps>();
+    check_keys<kHeadDim, 3, kWarps>();
+    check_keys<kHeadDim, 4, kWarps>();
+    check_keys<kHeadDim, 8, kWarps>();
     for (int valid : {64, 41, 1}) {
-        check_values<kHeadDim, 2>(valid);
-        check_values<kHeadDim, 3>(valid);
-        check_values<kHeadDim, 4>(valid);
-        check_values<kHeadDim, 8>(valid);
+        check_values<kHeadDim, 2, kWarps>(valid);
+        check_values<kHeadDim, 3, kWarps>(valid);
+        check_values<kHeadDim, 4, kWarps>(valid);
+        check_values<kHeadDim, 8, kWarps>(valid);
     }
 }
 
 TEST(PrefillTiles, AreTheDecodedPage) {
-    check_head<64>();
-    check_head<80>();
-    check_head<96>();
-    check_head<112>();
-    check_head<128>();
-    check_head<192>();
-    check_head<256>();
+    check_head<64, 4>();
+    check_head<80, 4>();
+    check_head<96, 4>();
+    check_head<112, 4>();
+    check_head<128, 4>();
+    check_head<192, 4>();
+    check_head<256, 4>();
+}
+
+TEST(PrefillTiles, AreTheDecodedPageWithEightWarps) {
+    check_head<192, 8>();
+    check_head<256, 8>();
+}
+
+// A tile of small whole numbers, so that sums are exact: number (row, inner).
+struct NumberTile {
+    std::vector<std::uint8_t> bytes;
+    unsigned rows;
+    NumberTile(unsigned the_rows, unsigned inner, unsigned seed) : bytes((inner + 63) / 64 * the_rows * kTileRowBytes), rows(the_rows) {
+        std::mt19937 engine(seed);
+        for (std::size_t i = 0; i < bytes.size(); i += 2) {
+            const std::uint16_t half = float_to_half(static_cast<float>(static_cast<int>(engine() % 17) - 8));
+            std::memcpy(&bytes[i], &half, 2);
+        }
+    }
+    float number(unsigned row, unsigned inner) const {
+        std::uint16_t half;
+        std::memcpy(&half, &bytes[PrefillTiles<64>::place(rows, row, inner)], 2);
+        return half_to_float(half);
+    }
+    // ldmatrix.
+    void load(unsigned at, std::uint32_t* four) const {
+        const int lane = device::lane_id();
+        for (int i = 0; i < 4; ++i) {
+            const std::uint32_t row = device::from_lane(at, 8 * i + lane / 4);  // every lane of the group of four asks for its own row
+            std::memcpy(four + i, &bytes[row + 4 * (lane & 3)], 4);
+        }
+    }
+};
+
+template <int kHeadDim>
+void check_products() {
+    using Products = WarpProducts<kHeadDim>;
+    constexpr int D = Products::D;
+    const NumberTile queries(64, D, 1), keys(kPageTokens, D, 2), values(D, kPageTokens, 3), weights(64, kPageTokens, 4);
+    for (unsigned first : {0u, 48u}) {
+        test::Warp::run([&] {
+            const int g = device::lane_id() >> 2, t = device::lane_id() & 3;
+            float s[32], out[D / 2];
+            Products::score(s, [&](int step, std::uint32_t* a) { Products::load_rows(first, step, a, [&](unsigned at, std::uint32_t* four) { queries.load(at, four); }); },
+                            [&](unsigned at, std::uint32_t* four) { keys.load(at, four); });
+            for (int i = 0; i < D / 2; ++i) out[i] = static_cast<float>(i);
+            std::uint32_t operand[16];
+            for (int step = 0; step < 4; ++step) Products::load_rows(first, step, operand + 4 * step, [&](unsigned at, std::uint32_t* four) { weights.load(at, four); });
+            Products::add_values(out, operand, [&](unsigned at, std::uint32_t* four) { values.load(at, four); });
+            const auto row_of = [&](int i) { return first + static_cast<unsigned>(g + 8 * (i >> 1 & 1)); };
+            const auto column_of = [&](int i) { return static_cast<unsigned>(8 * (i >> 2) + 2 * t + (i & 1)); };
+            for (int i = 0; i < 32; ++i) {
+                float want = 0;
+                for (unsigned k = 0; k < D; ++k) want += queries.number(row_of(i), k) * keys.number(column_of(i), k);
+                ASSERT_EQ(s[i], want) << kHeadDim << " score " << i;
+            }
+            for (int i = 0; i < D / 2; ++i) {
+                float want = static_cast<float>(i);
+                for (unsigned k = 0; k < kPageTokens; ++k) want += weights.number(row_of(i), k) * values.number(column_of(i), k);
+                ASSERT_EQ(out[i], want) << kHeadDim << " output " << i;
+            }
+        });
+    }
+}
+
+TEST(WarpProducts, AreThoseOfTheTiles) {
+    check_products<64>();
+    check_products<80>();
+    check_products<128>();
+    check_products<192>();
+    check_products<256>();
+}
+
+TEST(WarpProducts, LanesBringTheirChunksFromDifferentBanks) {
+    test::Warp::run([] {
+        for (unsigned rows : {64u, 96u, 128u, 256u}) {
+            const unsigned own[] = {WarpProducts<128>::columns_from(rows), WarpProducts<128>::rows_from(rows, 16)};
+            for (unsigned at : own) {
+                std::set<unsigned> chunks;
+                for (int lane = device::lane_id() / 8 * 8, end = lane + 8; lane < end; ++lane) chunks.insert(device::from_lane(at, lane) / 16 % 8);
+                EXPECT_EQ(chunks.size(), 8u);
+            }
+        }
+    });
 }
 
 }  // namespace

@@ -200,7 +200,7 @@ void check_prefill(const Batch& batch, int ctas) {
             const int last_row = std::min((t + 1) * kRows, queries * p.group) - 1;
             const int at = p.lengths[b] - queries, begin = p.window ? std::max(0, at + t * kRows / p.group - p.window + 1) : 0;
             first_page = begin / kPageTokens;
-            const TilePages pages = tile_pages<kRows>(p.lengths[b], queries, p.group, p.window, t);
+            const TilePages pages = tile_pages(kRows, p.lengths[b], queries, p.group, p.window, t);
             RC_ASSERT(pages.first == first_page);
             RC_ASSERT(pages.first + pages.num - 1 == (at + last_row / p.group) / kPageTokens);
             expected += static_cast<std::uint32_t>(pages.num * p.kv_heads);

@@ -123,7 +123,7 @@ Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args
 
     void* arguments[] = {&p};
     const void* kernel = p.cap != 0 && instance.capped ? instance.capped : instance.kernel;
-    const Joining joining = has_overlay(cache) ? divert(cache, args, false, p) : Joining{};
+    const Joining joining = has_overlay(cache) ? divert(cache, args, 0, p) : Joining{};
     if (Status s = launch(kernel, grid, instance.warps * 32, instance.shared_bytes(args.batch), args.start != Start::after, arguments, stream); !s.ok() || !has_overlay(cache)) return s;
     return join_exact(cache, args, joining, stream);
 }

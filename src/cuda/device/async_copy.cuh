@@ -28,6 +28,8 @@ TQ_DEV void async_copy(std::uint32_t to, const std::uint8_t* from) {
         asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to + at), "l"(from + at), "l"(policy) : "memory");
     });
 }
+// The same for 16 bytes that other CTAs will ask for, too.
+TQ_DEV void async_copy16(std::uint32_t to, const std::uint8_t* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
 TQ_DEV void async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most kLeft of the lane's groups are under way.
 template <int kLeft>

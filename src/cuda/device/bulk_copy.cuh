@@ -44,6 +44,10 @@ TQ_DEV uint2 load_shared8(std::uint32_t address) {
     asm volatile("ld.shared.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
     return v;
 }
+// Four 8 x 8 matrices of 16-bit numbers: lane 8 i + r names row r of matrix i, lane 4 g + t gets numbers 2 t and 2 t + 1 of row g of each.
+TQ_DEV void load_matrices(std::uint32_t address, std::uint32_t* v) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3},[%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(address));
+}
 TQ_DEV std::uint32_t component(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 }  // namespace turboquant::device

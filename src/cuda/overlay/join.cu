@@ -36,10 +36,10 @@ JoinInstance find_instance(int head_dim, bool many_rows) {
 
 }  // namespace
 
-Joining divert(const PagedCache& cache, const AttendArgs& args, bool prefill, AttendParams& p) {
+Joining divert(const PagedCache& cache, const AttendArgs& args, int prefill_rows, AttendParams& p) {
     p.slot_of_page = overlay_layout(cache.overlay).tables(cache.overlay.memory).slot_of_page;
     p.num_pages = cache.overlay.num_pages;
-    const Joining joining{p, args.num_queries, prefill};
+    const Joining joining{p, args.num_queries, prefill_rows};
     const std::int64_t heads = args.query_heads, dim = cache.spec.head_dim, tokens = static_cast<std::int64_t>(args.scratch_bytes) / (heads * (dim + 1) * 4);
     p.output = args.scratch;
     p.output_number = Number::fp32;
@@ -47,7 +47,7 @@ Joining divert(const PagedCache& cache, const AttendArgs& args, bool prefill, At
     p.output_head_stride = dim;
     p.log_sum = static_cast<float*>(args.scratch) + tokens * heads * dim;
     p.sinks = nullptr;
-    if (!prefill) p.early = args.start == Start::after ? 4 : 3;
+    if (prefill_rows == 0) p.early = args.start == Start::after ? 4 : 3;
     return joining;
 }
 
@@ -59,7 +59,7 @@ Status join_exact(const PagedCache& cache, const AttendArgs& args, const Joining
     p.rows = overlay_rows(cache.overlay);
     p.coded = static_cast<const float*>(args.scratch);
     p.coded_sum = p.coded + tokens * heads * dim;
-    p.after_prefill = joining.after_prefill;
+    p.prefill_rows = joining.prefill_rows;
     const std::int64_t rows = static_cast<std::int64_t>(joining.most_queries) * p.a.group;
     const JoinInstance instance = find_instance(cache.spec.head_dim, rows > 2 * kMaxQueries * kMostRows);
     p.tiles = static_cast<std::int32_t>((rows + instance.rows - 1) / instance.rows);
@@ -67,7 +67,7 @@ Status join_exact(const PagedCache& cache, const AttendArgs& args, const Joining
     if (grid > 0x7fffffff) return unsupported("batch times kv_heads times queries is too large for one launch with an overlay: " + std::to_string(grid) + " tiles of query rows; supported: below 2^31");
     void* arguments[] = {&p};
     // Attend lets this kernel start once everything before attend is complete; prefill's last kernel does not.
-    return launch(instance.kernel, static_cast<int>(grid), instance.threads, instance.shared, !joining.after_prefill, arguments, stream);
+    return launch(instance.kernel, static_cast<int>(grid), instance.threads, instance.shared, joining.prefill_rows == 0, arguments, stream);
 }
 
 }  // namespace turboquant::cuda

@@ -6,7 +6,6 @@
 #include "cuda/overlay/exact_math.cuh"
 #include "cuda/overlay/params.hpp"
 #include "cuda/prefill/plan.cuh"
-#include "cuda/prefill/policy.hpp"
 #include "cuda/target.hpp"
 
 namespace turboquant::cuda {
@@ -68,12 +67,10 @@ __device__ float load_query_row(const JoinParams& p, const JoinTile& tile, int r
 }
 
 // Whether the kernel before had coded pages for a row of an answered query.
-template <int kHeadDim>
-__device__ bool has_coded(const JoinParams& p, const JoinTile& tile, const CodedPages& coded, int row) {
-    if (!p.after_prefill) return true;         // attend's sum says where there are none
-    constexpr int kRows = PrefillShape<kHeadDim>::kRows;
-    const int answered = min(tile.queries, tile.length), number = (row - (tile.queries - answered) * p.a.group) / kRows;
-    const TilePages seen = tile_pages<kRows>(tile.length, answered, p.a.group, p.a.window, number);
+__device__ inline bool has_coded(const JoinParams& p, const JoinTile& tile, const CodedPages& coded, int row) {
+    if (p.prefill_rows == 0) return true;      // attend's sum says where there are none
+    const int answered = min(tile.queries, tile.length), number = (row - (tile.queries - answered) * p.a.group) / p.prefill_rows;
+    const TilePages seen = tile_pages(p.prefill_rows, tile.length, answered, p.a.group, p.a.window, number);
     return max(seen.first, coded.first) < min(seen.first + seen.num, coded.end);
 }
 
@@ -215,7 +212,7 @@ __global__ void __launch_bounds__(kWarps * 32, kHeadDim <= 128 ? 2 : 1) join_ker
             }
         }
         const int row = tile.first_row + own_first + r;
-        write_joined<kHeadDim>(p, tile, row, tile.position(p, row) >= 0 && has_coded<kHeadDim>(p, tile, coded, row), x, m, l);
+        write_joined<kHeadDim>(p, tile, row, tile.position(p, row) >= 0 && has_coded(p, tile, coded, row), x, m, l);
     }
 }
 

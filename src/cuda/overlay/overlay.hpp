@@ -21,9 +21,9 @@ Status record_exact(const PagedCache& cache, const AppendArgs& args, const Appen
 struct Joining {
     AttendParams wanted;
     int most_queries;                   // positions of a sequence
-    bool after_prefill;
+    int prefill_rows;                   // of prefill's tiles; 0: attend
 };
-Joining divert(const PagedCache& cache, const AttendArgs& args, bool prefill, AttendParams& p);
+Joining divert(const PagedCache& cache, const AttendArgs& args, int prefill_rows, AttendParams& p);
 // After attention's last kernel.
 Status join_exact(const PagedCache& cache, const AttendArgs& args, const Joining& joining, void* stream);
 

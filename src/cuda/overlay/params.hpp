@@ -29,7 +29,8 @@ struct JoinParams {
     const float* coded;                 // [tokens][query heads][head_dim]: what attention on the coded pages gives
     const float* coded_sum;             // [tokens][query heads]: logarithm of its denominator
     std::int32_t tiles;                 // of query rows, per sequence and KV head: CTAs
-    std::int32_t after_prefill;         // which works on some page where a tile of rows sees no coded one: that does not count
+    std::int32_t prefill_rows;          // 0: after attend; else after prefill, with tiles of so many rows: where one sees no coded page, prefill works on some page all
+                                        // the same, which does not count
 };
 
 }  // namespace turboquant::cuda

@@ -1,29 +1,10 @@
-// Attention of many query rows on compressed pages: two warpgroups decode pages, two compute (produce.cuh, consume.cuh), in clusters of two CTAs
-// or alone (pipeline.cuh). Then a small second kernel puts the pieces of shared units together, in the order of their pages.
+// Attention of many query rows on compressed pages, for compute capability 9.0: two warpgroups decode pages, two compute (produce.cuh, consume.cuh), in
+// clusters of two CTAs or alone (pipeline.cuh). A small second kernel (join.cuh) follows.
 #pragma once
 
-#include "cuda/attend/merge.cuh"
 #include "cuda/prefill/consume.cuh"
-#include "cuda/prefill/join.hpp"
 
 namespace turboquant::cuda {
-
-// Queries that see nothing: those of empty sequences, and those before a sequence's first token. All threads of all CTAs together.
-template <int kHeadDim>
-__device__ void write_unanswered(const AttendParams& p) {
-    const int heads = p.kv_heads * p.group;
-    for (int b = blockIdx.x; b < p.batch; b += gridDim.x) {
-        const std::int64_t begin = p.query_start ? p.query_start[b] : static_cast<std::int64_t>(b) * p.num_queries;
-        const std::int64_t end = p.query_start ? p.query_start[b + 1] : begin + p.num_queries;
-        for (std::int64_t token = begin; token < end - answered(p, b, p.lengths[b]); ++token) {
-            for (int i = threadIdx.x; i < heads * kHeadDim; i += blockDim.x) {
-                const int head = i / kHeadDim;
-                store_number(p.output, token * p.output_token_stride + head * p.output_head_stride + i % kHeadDim, p.output_number, 0);
-                if (p.log_sum && i % kHeadDim == 0) p.log_sum[token * heads + head] = p.sinks ? p.sinks[head] : -INFINITY;
-            }
-        }
-    }
-}
 
 template <int kHeadDim>
 __global__ void __cluster_dims__(PrefillShape<kHeadDim>::kCtas, 1, 1) __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1) prefill_kernel(const __grid_constant__ PrefillParams p) {
@@ -64,29 +45,6 @@ __global__ void __cluster_dims__(PrefillShape<kHeadDim>::kCtas, 1, 1) __launch_b
     }
     meet_cluster<Shape::kCtas>();  // nobody reaches into the shared memory of a CTA that is gone
 #endif
-}
-
-// CTA kJoinParts c + i joins the unit in which cluster c of `clusters` ended, if it began there.
-template <int kHeadDim>
-__global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid_constant__ PrefillParams p, int clusters) {
-    using Shape = PrefillShape<kHeadDim>;
-    __shared__ std::uint32_t starts[kMaxBatch + 1];
-    const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, clusters, starts);
-    const std::uint32_t cluster = blockIdx.x / kJoinParts, warp = threadIdx.x >> 5;
-    if (cluster + 1 >= plan.grid) return;
-    PrefillUnit<Shape::kRows> unit;
-    const std::uint32_t cut = plan.cut(cluster + 1);
-    unit.find(p.a, plan.starts, cut);
-    if (unit.start == cut || unit.start < plan.cut(cluster)) return;
-    std::uint32_t last = cluster + 1;    // that has a piece
-    while (last + 1 < plan.grid && plan.cut(last + 1) < unit.end()) ++last;
-    for (int r = blockIdx.x % kJoinParts * (kJoinThreads / 32) + warp; r < Shape::kRows; r += kJoinParts * kJoinThreads / 32) {
-        const Row row = prefill_row<Shape::kRows>(p.a, unit, r);
-        if (row.idle) continue;
-        Piece<Shape::D / 32> sum;
-        gather<2>(cluster, last, [&](std::uint32_t c) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(r) * Shape::kRow; }, sum);
-        write_row<kHeadDim>(p.a, row, sum.x, sum.m, sum.l);
-    }
 }
 
 }  // namespace turboquant::cuda

@@ -7,31 +7,47 @@
 #include "cuda/overlay/overlay.hpp"
 #include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/join.hpp"
+#include "cuda/prefill/prefill_for.hpp"
 
 namespace turboquant::cuda {
 
 #define TQ_HEAD_DIM(D) PrefillInstance prefill_instance_##D();
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
+#define TQ_WARPS(T, D) PrefillInstance warp_prefill_##T##_##D();
+#include "cuda/prefill/warp_kernels.inc"
+#undef TQ_WARPS
 
 namespace {
 
-Result<PrefillInstance> find_instance(int head_dim) {
+// Of the devices of its target, 9.0 alone has the instructions of its kernels.
+bool has_warpgroups(Target target) {
+    int device = 0, major = 0;
+    return target == Target::sm90 && cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
+}
+
+Result<PrefillInstance> find_instance(Target target, int head_dim) {
     std::string built;
+    if (has_warpgroups(target)) {
 #define TQ_HEAD_DIM(D)                                \
     if (head_dim == D) return prefill_instance_##D(); \
     built += (built.empty() ? "" : ", ") + std::to_string(D);
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
-    return unsupported("head_dim " + std::to_string(head_dim) + " is not among the prefill kernels of this build (TQ_CUDA_KERNELS, and 90a in TQ_CUDA_ARCHITECTURES): " + (built.empty() ? "none" : built));
-}
-
-// The kernels use matrix instructions that compute capability 9.0 alone has.
-Status check_device() {
-    int device = 0, major = 0;
-    if (cudaGetDevice(&device) == cudaSuccess) cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    if (major == 9) return {};
-    return unsupported("the CUDA device has compute capability " + std::to_string(major) + ".x; prefill is built for 9.0 only so far");
+    }
+#define TQ_WARPS(T, D)                                                                \
+    if (target == Target::T) {                                                        \
+        if (head_dim == D) return warp_prefill_##T##_##D();                           \
+        built += (built.empty() ? "" : ", ") + std::to_string(D);                     \
+    }
+#include "cuda/prefill/warp_kernels.inc"
+#undef TQ_WARPS
+    if (built.empty()) {
+        return unsupported("this build has no prefill kernels for the CUDA device (TQ_CUDA_ARCHITECTURES); it would need those of compute capability " +
+                           std::to_string(static_cast<int>(target) / 10) + "." + std::to_string(static_cast<int>(target) % 10));
+    }
+    return unsupported("head_dim " + std::to_string(head_dim) + " is not among the prefill kernels of this build (TQ_CUDA_KERNELS): " + built);
 }
 
 int num_clusters(const PrefillInstance& instance, int processors) { return processors < instance.ctas ? 1 : processors / instance.ctas; }
@@ -46,10 +62,15 @@ AttendParams prefill_params(const PagedCache& cache, const AttendArgs& args) {
 }  // namespace
 
 Result<Workspace> prefill_workspace(const PageSpec& spec) {
+    const auto target = current_target();
+    if (!target.ok()) return target.status();
+    return prefill_workspace_for(target.value(), spec);
+}
+
+Result<Workspace> prefill_workspace_for(Target target, const PageSpec& spec) {
     if (Status s = validate(spec); !s.ok()) return s;
     if (Status s = check_no_records(spec, "prefill"); !s.ok()) return s;
-    if (Status s = check_device(); !s.ok()) return s;
-    const auto instance = find_instance(spec.head_dim);
+    const auto instance = find_instance(target, spec.head_dim);
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
@@ -57,10 +78,15 @@ Result<Workspace> prefill_workspace(const PageSpec& spec) {
 }
 
 Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
+    const auto target = current_target();
+    if (!target.ok()) return target.status();
+    return prefill_for(target.value(), cache, args, stream);
+}
+
+Status prefill_for(Target target, const PagedCache& cache, const AttendArgs& args, void* stream) {
     if (Status s = check_prefill(cache, args); !s.ok()) return s;
     if (args.batch == 0) return {};
-    if (Status s = check_device(); !s.ok()) return s;
-    const auto found = find_instance(cache.spec.head_dim);
+    const auto found = find_instance(target, cache.spec.head_dim);
     if (!found.ok()) return found.status();
     const PrefillInstance& instance = found.value();
     const auto processors = num_processors();
@@ -74,7 +100,7 @@ Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
     }
     PrefillParams p{};
     p.a = prefill_params(cache, args);
-    const Joining joining = has_overlay(cache) ? divert(cache, args, true, p.a) : Joining{};
+    const Joining joining = has_overlay(cache) ? divert(cache, args, instance.rows, p.a) : Joining{};
     p.layout = page_layout(cache.spec);
     for (Side side : {Side::key, Side::value}) {
         const int i = side == Side::value;

@@ -14,11 +14,10 @@ struct TilePages {
     int first, num;
 };
 
-// Pages that tile `tile` of a sequence may see; at least one.
-template <int kRows>
-__host__ __device__ inline TilePages tile_pages(int length, int queries, int group, int window, int tile) {
-    const int rows = queries * group, end = (tile + 1) * kRows < rows ? (tile + 1) * kRows : rows;
-    const int first_position = length - queries + tile * kRows / group, last_position = length - queries + (end - 1) / group;
+// Pages that tile `tile` of a sequence, tile_rows rows, may see; at least one.
+__host__ __device__ inline TilePages tile_pages(int tile_rows, int length, int queries, int group, int window, int tile) {
+    const int rows = queries * group, end = (tile + 1) * tile_rows < rows ? (tile + 1) * tile_rows : rows;
+    const int first_position = length - queries + tile * tile_rows / group, last_position = length - queries + (end - 1) / group;
     const int begin = window > 0 && first_position - window + 1 > 0 ? (first_position - window + 1) / kPageTokens : 0;
     return {begin, last_position / kPageTokens - begin + 1};
 }
@@ -60,7 +59,7 @@ __device__ PrefillPlan make_prefill_plan(const AttendParams& p, int clusters, st
     for (int b = warp; b < p.batch; b += warps) {
         const int length = p.lengths[b], queries = answered(p, b, length), tiles = num_tiles<kRows>(queries, p.group);
         std::uint32_t pages = 0;
-        for (int i = lane; i < tiles; i += 32) pages += coded_tile(p, b, length, tile_pages<kRows>(length, queries, p.group, p.window, i)).num;
+        for (int i = lane; i < tiles; i += 32) pages += coded_tile(p, b, length, tile_pages(kRows, length, queries, p.group, p.window, i)).num;
         pages = __reduce_add_sync(~0u, pages);
         if (lane == 0) starts[b + 1] = pages * p.kv_heads;
     }
@@ -142,7 +141,7 @@ struct PrefillUnit {
         tile = tile_in_order(order, num_tiles<kRows>(queries, p.group));
         pages = pages_of(p, tile);
     }
-    __device__ TilePages pages_of(const AttendParams& p, int which) const { return coded_tile(p, sequence, length, tile_pages<kRows>(length, queries, p.group, p.window, which)); }
+    __device__ TilePages pages_of(const AttendParams& p, int which) const { return coded_tile(p, sequence, length, tile_pages(kRows, length, queries, p.group, p.window, which)); }
     __device__ std::uint32_t end() const { return start + pages.num; }
     // Blob of the unit's item, in units of 128 bytes from the pool.
     __device__ std::uint64_t blob(const AttendParams& p, std::uint32_t item) const {

@@ -5,15 +5,25 @@
 
 namespace turboquant::cuda {
 
+// A piece of a tile of rows that several CTAs (or clusters) share: sums, then m and l, then two unused, per row.
+template <int kHeadDim, int kTileRows>
+struct PrefillPiece {
+    static constexpr int D = (kHeadDim + 31) / 32 * 32, kRows = kTileRows, kRow = D + 4;
+    static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * kRow;          // floats
+    static constexpr std::size_t workspace_bytes(int ranges) { return 2 * static_cast<std::size_t>(ranges) * kPartial * 4; }
+};
+
+// Two CTAs work on the same pages: each decodes every other one for both. Where there is room for a single stage, a CTA is alone: it would wait for the
+// other one at every page.
+constexpr int cluster_ctas(int head_dim) { return head_dim <= 192 ? 2 : 1; }
+
 template <int kHeadDim>
-struct PrefillShape {
+struct PrefillShape : PrefillPiece<kHeadDim, 128 * cluster_ctas(kHeadDim)> {
     static constexpr int D = (kHeadDim + 31) / 32 * 32, kBlocks = (D + 63) / 64;
     // A warpgroup decodes keys, one values, and two have 64 query rows each: with more rows per page, registers would be too few for a second
-    // decoding warpgroup, and one alone is too slow. Two CTAs work on the same pages: each decodes every other one for both. Where there is room for a
-    // single stage, a CTA is alone: it would wait for the other one at every page.
-    static constexpr int kCtas = D <= 192 ? 2 : 1;                    // of a cluster
-    static constexpr int kConsumers = 2, kOwnRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2);
-    static constexpr int kRows = kOwnRows * kCtas;                    // of a unit
+    // decoding warpgroup, and one alone is too slow.
+    static constexpr int kCtas = cluster_ctas(kHeadDim);              // of a cluster
+    static constexpr int kConsumers = 2, kOwnRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 2), kFirstThread = 256;  // that has rows
     static constexpr int kConsumerRegisters = D <= 128 ? 176 : 200, kProducerRegisters = D <= 128 ? 80 : 56;
     static_assert(2 * kConsumerRegisters + 2 * kProducerRegisters <= 512);
     // Of the steps of 16 dims, so many have their queries in registers; the rest reads them from shared memory every time.
@@ -41,11 +51,6 @@ struct PrefillShape {
         return fit < kMaxSlots ? static_cast<int>(fit) : kMaxSlots;
     }
     static constexpr std::size_t shared_bytes(std::size_t key_part, std::size_t value_part) { return kRing + slots(key_part, value_part) * (key_part + value_part); }
-
-    // A piece of a tile of rows that several clusters share: sums, then m and l, then two unused, per row.
-    static constexpr int kRow = D + 4;
-    static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * kRow;          // floats
-    static constexpr std::size_t workspace_bytes(int clusters) { return 2 * static_cast<std::size_t>(clusters) * kPartial * 4; }
 };
 
 }  // namespace turboquant::cuda

@@ -3,61 +3,11 @@
 // of them: rotated, less the reference of the range's first page, which the queries see once (consume.cuh).
 #pragma once
 
-#include "cuda/device/rotation.cuh"
-#include "cuda/prefill/params.hpp"
-#include "cuda/prefill/pipeline.cuh"
+#include "cuda/prefill/parts.cuh"
 #include "cuda/prefill/plan.cuh"
 #include "cuda/prefill/policy.hpp"
-#include "cuda/prefill/tiles.cuh"
 
 namespace turboquant::cuda {
-
-extern __shared__ __align__(1024) std::uint8_t prefill_shared[];
-
-struct SharedPart {
-    std::uint32_t at;
-    __device__ __forceinline__ std::uint32_t one(unsigned offset) const { return load_shared4(at + offset); }
-    __device__ __forceinline__ std::uint32_t half(unsigned offset) const {
-        std::uint16_t v;
-        asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at + offset));
-        return v;
-    }
-    __device__ __forceinline__ void two(unsigned offset, std::uint32_t* w) const {
-        const uint2 v = device::load_shared8(at + offset);
-        w[0] = v.x;
-        w[1] = v.y;
-    }
-    __device__ __forceinline__ void four(unsigned offset, std::uint32_t* w) const {
-        const uint4 v = device::load_shared16(at + offset);
-        w[0] = v.x;
-        w[1] = v.y;
-        w[2] = v.z;
-        w[3] = v.w;
-    }
-};
-
-// In a register for good: the compiler would read it from a special one, slowly, again and again.
-__device__ __forceinline__ int own_lane() {
-    const int lane = threadIdx.x & 31;
-    return __shfl_sync(~0u, lane, lane);
-}
-
-template <int kHeadDim, class Store, class Reference>
-__device__ __forceinline__ void decode_keys_of(int bits, int warp, int lane, SharedPart part, Reference&& reference, Store&& store) {
-    using Tiles = PrefillTiles<kHeadDim>;
-    if (bits == 4) Tiles::template decode_keys<4>(warp, lane, part, reference, store);
-    else if (bits == 3) Tiles::template decode_keys<3>(warp, lane, part, reference, store);
-    else if (bits == 2) Tiles::template decode_keys<2>(warp, lane, part, reference, store);
-    else Tiles::template decode_keys<8>(warp, lane, part, reference, store);
-}
-template <int kHeadDim, class Store>
-__device__ __forceinline__ void decode_values_of(int bits, int warp, int lane, int valid, SharedPart part, Store&& store) {
-    using Tiles = PrefillTiles<kHeadDim>;
-    if (bits == 4) Tiles::template decode_values<4>(warp, lane, valid, part, store);
-    else if (bits == 3) Tiles::template decode_values<3>(warp, lane, valid, part, store);
-    else if (bits == 2) Tiles::template decode_values<2>(warp, lane, valid, part, store);
-    else Tiles::template decode_values<8>(warp, lane, valid, part, store);
-}
 
 // The ring of one side: slots in turn, each with its barrier, for the CTA's own pages. The first warp keeps it filled; its way through the units is in shared memory,
 // but for what every page needs.
@@ -168,7 +118,6 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
 template <int kHeadDim>
 __device__ __forceinline__ void produce_keys(const PrefillParams& p, const PrefillPlan& plan, std::uint32_t begin, std::uint32_t end) {
     using Shape = PrefillShape<kHeadDim>;
-    using Tiles = PrefillTiles<kHeadDim>;
     constexpr int D = Shape::D, kNum = D / 32;
     const std::uint32_t memory = device::shared_address(prefill_shared), references = memory + static_cast<std::uint32_t>(Shape::kReferencesAt);
     int lane = own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
@@ -192,13 +141,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
         float x[kNum];
 #pragma unroll
         for (int k = 0; k < kNum; ++k) x[k] = device::half_value(raw[k]) - device::half_value(static_cast<std::uint16_t>(SharedPart{references}.half(2 * (8 * D + lane + 32 * k))));
-#pragma unroll
-        for (int k = 0; k < kNum; ++k) x[k] = lane + 32 * k < kHeadDim ? x[k] : 0.0f;
-        device::rotate_strided<kHeadDim>(x, p.a.keys.sign, p.a.keys.paley);
-#pragma unroll
-        for (int k = 0; k < kNum; ++k) {
-            store_shared2(references + 2 * (place * D + Tiles::key_position(lane + 32 * k)), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
-        }
+        store_reference<kHeadDim>(p, lane, x, references + 2 * place * D);
     };
 #pragma unroll 1
     for (std::uint32_t item = begin + rank; item < end; item += Shape::kCtas) {

@@ -13,7 +13,7 @@
 
 namespace turboquant::cuda {
 
-inline constexpr int kTileRowBytes = 128, kProducers = 4;  // warps that decode a page together
+inline constexpr int kTileRowBytes = 128, kProducers = 4;  // warps that decode a part together, but where 8 do
 
 template <int kHeadDim>
 struct PrefillTiles {
@@ -69,12 +69,12 @@ struct PrefillTiles {
 
     // A warp's share of a page's keys. reference(chunk, four words): the 8 numbers added to those of chunk `chunk` of every token. Loads come
     // first, for they cannot pass stores.
-    template <int kBits, class Load, class Reference, class Store>
+    template <int kBits, int kWarps = kProducers, class Load, class Reference, class Store>
     static TQ_DEV void decode_keys(unsigned warp_number, unsigned lane, Load&& load, Reference&& reference, Store&& store) {
         constexpr PageSide kSide{Side::key, kHeadDim, kBits};
         constexpr bool kWholeRows = kOctets % 4 == 0;  // a group is one token's
-        constexpr unsigned kTogether = D == 128 ? 2 : 1;    // groups that share their references
-        const unsigned g = lane >> 2 & 7, t = lane & 3, warp = warp_number & 3;
+        constexpr unsigned kTogether = D == 128 && kWarps == 4 ? 2 : 1;    // groups that share their references
+        const unsigned g = lane >> 2 & 7, t = lane & 3, warp = warp_number & (kWarps - 1);
         // Row of token 8 r + of_g. What warp and g add to a row and an octet, and what the loops below add, are bits of their own where kOctets is a power of two.
         const auto key_row = [](unsigned r, unsigned of_g) { return 32 * (r >> 2) + 8 * (of_g >> 1) + 4 * (of_g & 1) + (r & 3); };
         constexpr bool kLinear = (kOctets & (kOctets - 1)) == 0;
@@ -83,12 +83,12 @@ struct PrefillTiles {
         tables.init();
         const std::uint32_t exponents = device::from_lane(device::kExponents, 0);
         TQ_UNROLL
-        for (unsigned n = 0; n < D / 16; n += kProducers * kTogether) {
+        for (unsigned n = 0; n < D / 16; n += kWarps * kTogether) {
             std::uint32_t words[kTogether][8], bytes[kTogether][8], scales[kTogether];
-            if (D / 16 % kProducers != 0 && n + warp >= D / 16) break;
+            if (D / 16 % kWarps != 0 && n + warp >= D / 16) break;
             TQ_UNROLL
             for (unsigned i = 0; i < kTogether; ++i) {
-                const unsigned group = n + kProducers * i + warp;
+                const unsigned group = n + kWarps * i + warp;
                 load_group(kSide, [&](unsigned w) { return word_at(kSide, lane, group * kBits + w); }, load, words[i]);
                 if (kWholeRows) scales[i] = load.half(static_cast<unsigned>(kSide.scales_offset()) + 2 * (8 * g + 4 * group / kOctets));
             }
@@ -101,14 +101,14 @@ struct PrefillTiles {
                 reference(4 * octet + t, plus);
                 TQ_UNROLL
                 for (unsigned i = 0; i < kTogether; ++i) {
-                    const unsigned r = (4 * (n + kProducers * i + warp) + u) / kOctets;  // token 8 r + g
+                    const unsigned r = (4 * (n + kWarps * i + warp) + u) / kOctets;  // token 8 r + g
                     const std::uint32_t half = kWholeRows ? scales[i] : load.half(static_cast<unsigned>(kSide.scales_offset()) + 2 * (8 * g + r));
                     const std::uint32_t scale = device::permute_bytes(half, half, 0x1010);
                     const std::uint32_t out[4] = {device::fma_halves(device::halves_of<0, 1>(bytes[i][2 * u], exponents), scale, plus[0]),
                                                   device::fma_halves(device::halves_of<2, 3>(bytes[i][2 * u], exponents), scale, plus[1]),
                                                   device::fma_halves(device::halves_of<0, 1>(bytes[i][2 * u + 1], exponents), scale, plus[2]),
                                                   device::fma_halves(device::halves_of<2, 3>(bytes[i][2 * u + 1], exponents), scale, plus[3])};
-                    const unsigned first = 4 * (n + kProducers * i) + u;
+                    const unsigned first = 4 * (n + kWarps * i) + u;
                     store(kLinear ? place_from(own, place(kPageTokens, key_row(first / kOctets, 0), 32 * (first % kOctets))) : place(kPageTokens, key_row(r, g), 8 * (4 * octet + t)), out);
                 }
             }
@@ -116,10 +116,10 @@ struct PrefillTiles {
     }
 
     // A warp's share of a page's values. valid: tokens from there on count as zero, whatever is in their slots.
-    template <int kBits, class Load, class Store>
+    template <int kBits, int kWarps = kProducers, class Load, class Store>
     static TQ_DEV void decode_values(unsigned warp_number, unsigned lane, int valid, Load&& load, Store&& store) {
         constexpr PageSide kSide{Side::value, kHeadDim, kBits};
-        const unsigned g = lane >> 2 & 7, t = lane & 3, s = warp_number & 1, upper = warp_number >> 1 & 1;
+        const unsigned g = lane >> 2 & 7, t = lane & 3, s = warp_number & 1, upper = warp_number >> 1 & (kWarps / 2 - 1);
         device::ByteTables<kBits> tables;
         tables.init();
         const std::uint32_t exponents = device::from_lane(device::kExponents, 0);
@@ -135,17 +135,17 @@ struct PrefillTiles {
             }
         }
         // A lane's part of a word's byte is kept as well, where the sum of the two parts' last two bits does not carry.
-        constexpr bool kLinear = kBits != 3 && kOctets % 2 == 0;
+        constexpr bool kLinear = kBits != 3 && kOctets % (kWarps / 2) == 0;
         const unsigned own = place(D, 32 * upper + 4 * g, 8 * (4 * s + t)), own_word = word_at(kSide, lane, value_word(kBits, s, upper, 0));
-        constexpr unsigned kTogether = kOctets == 4 ? 2 : 1;
+        constexpr unsigned kTogether = kOctets == 4 && kWarps == 4 ? 2 : 1;
         TQ_UNROLL
-        for (unsigned n = 0; n < kOctets; n += 2 * kTogether) {
-            if (kOctets % 2 != 0 && n + upper >= kOctets) break;
+        for (unsigned n = 0; n < kOctets; n += kWarps / 2 * kTogether) {
+            if (kOctets % (kWarps / 2) != 0 && n + upper >= kOctets) break;
             std::uint32_t words[kTogether][8], bytes[kTogether][8];
             TQ_UNROLL
             for (unsigned i = 0; i < kTogether; ++i) {
                 const auto at = [&](unsigned w) {
-                    return kLinear ? own_word + word_at(kSide, 0, value_word(kBits, 0, n + 2 * i, w)) : word_at(kSide, lane, value_word(kBits, s, n + 2 * i + upper, w));
+                    return kLinear ? own_word + word_at(kSide, 0, value_word(kBits, 0, n + kWarps / 2 * i, w)) : word_at(kSide, lane, value_word(kBits, s, n + kWarps / 2 * i + upper, w));
                 };
                 load_group(kSide, at, load, words[i]);
             }
@@ -158,7 +158,7 @@ struct PrefillTiles {
                                                   device::multiply_halves(device::halves_of<0, 2>(bytes[i][4 + q], exponents), scale[1]),
                                                   device::multiply_halves(device::halves_of<1, 3>(bytes[i][q], exponents), scale[2]),
                                                   device::multiply_halves(device::halves_of<1, 3>(bytes[i][4 + q], exponents), scale[3])};
-                    store(place_from(own, place(D, 32 * (n + 2 * i) + q, 0)), out);
+                    store(place_from(own, place(D, 32 * (n + kWarps / 2 * i) + q, 0)), out);
                 }
             }
         }

@@ -1,5 +1,5 @@
 // Skips (exit code 77) where there is no GPU, unless TQ_REQUIRE_GPU says that there must be one.
-//   --target=80|86|120   attention with the kernels for these devices, which the build must have (TQ_CUDA_FORCED_TARGETS)
+//   --target=80|86|120   attention and prefill with the kernels for these devices, which the build must have (TQ_CUDA_FORCED_TARGETS)
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 

@@ -187,7 +187,7 @@ public:
         args.workspace_bytes = workspace_.size();
         args.scratch = scratch_.get();
         args.scratch_bytes = scratch_.size();
-        return q.prefill ? cuda::prefill(cache, args, stream) : cuda::attend(cache, args, stream);
+        return enqueue_attention(q.prefill, cache, args, stream);
     }
     // parts: count queries each, which stand at the sequences' ends. Returns the largest relative error of a (sequence, KV head).
     double attend(const std::vector<Part>& parts, const Query& q = {}) {

@@ -146,7 +146,7 @@ TEST(Overlay, Prefill) {
     for (int d : {128, 64, 256}) {
         cuda::PageSpec page;
         page.head_dim = d;
-        if (!cuda::prefill_workspace(page).ok()) continue;
+        if (!prefill_workspace_of(page).ok()) continue;
         for (int slots : {15, 4}) {
             Engine engine({.page = page, .group = 2, .slots = slots});
             const auto tables = random_tables(5, 16, 12);

@@ -16,7 +16,7 @@ constexpr double kLimit = 2e-3, kRowLimit = 8e-3;
 bool built(int head_dim) {
     cuda::PageSpec page;
     page.head_dim = head_dim;
-    return cuda::prefill_workspace(page).ok();
+    return prefill_workspace_of(page).ok();
 }
 
 double check(ProblemSpec spec, double limit = kLimit) {

@@ -12,6 +12,7 @@
 #include "core/codebook.hpp"
 #include "core/half.hpp"
 #include "cuda/attend/attend_for.hpp"
+#include "cuda/prefill/prefill_for.hpp"
 
 namespace turboquant::test {
 namespace {
@@ -57,6 +58,12 @@ float from_bits(cuda::Number number, std::uint16_t bits) {
 
 Result<cuda::Workspace> workspace_of(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries) {
     return forced_target ? cuda::attend_workspace_for(*forced_target, page, kv_heads, query_heads, num_queries) : cuda::attend_workspace(page, kv_heads, query_heads, num_queries);
+}
+
+Result<cuda::Workspace> prefill_workspace_of(const cuda::PageSpec& page) { return forced_target ? cuda::prefill_workspace_for(*forced_target, page) : cuda::prefill_workspace(page); }
+Status enqueue_attention(bool prefill, const cuda::PagedCache& cache, const cuda::AttendArgs& args, cudaStream_t stream) {
+    if (prefill) return forced_target ? cuda::prefill_for(*forced_target, cache, args, stream) : cuda::prefill(cache, args, stream);
+    return forced_target ? cuda::attend_for(*forced_target, cache, args, stream) : cuda::attend(cache, args, stream);
 }
 
 std::string describe(const ProblemSpec& s) {
@@ -147,7 +154,7 @@ Problem::Problem(const ProblemSpec& the_spec) : spec(the_spec), layout_{spec.pag
     args.softcap = spec.softcap;
     args.window = spec.window;
     args.start = spec.start;
-    const auto workspace = spec.prefill ? cuda::prefill_workspace(spec.page) : workspace_of(spec.page, spec.kv_heads, heads, spec.num_queries);
+    const auto workspace = spec.prefill ? prefill_workspace_of(spec.page) : workspace_of(spec.page, spec.kv_heads, heads, spec.num_queries);
     if (!workspace.ok()) {
         ADD_FAILURE() << workspace.status().message();
         return;
@@ -206,10 +213,7 @@ void Problem::change(const std::vector<int>& lengths, unsigned seed) {
     make_tables(seed);
 }
 
-Status Problem::enqueue(cudaStream_t stream) {
-    if (spec.prefill) return cuda::prefill(cache, args, stream);
-    return forced_target ? cuda::attend_for(*forced_target, cache, args, stream) : cuda::attend(cache, args, stream);
-}
+Status Problem::enqueue(cudaStream_t stream) { return enqueue_attention(spec.prefill, cache, args, stream); }
 
 std::vector<float> Problem::run() {
     output_device_.fill(0xff);

@@ -13,9 +13,11 @@
 
 namespace turboquant::test {
 
-// Whose attention kernels run: the device's own, or those of --target.
+// Whose attention and prefill kernels run: the device's own, or those of --target.
 inline std::optional<cuda::Target> forced_target;
 Result<cuda::Workspace> workspace_of(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries);
+Result<cuda::Workspace> prefill_workspace_of(const cuda::PageSpec& page);
+Status enqueue_attention(bool prefill, const cuda::PagedCache& cache, const cuda::AttendArgs& args, cudaStream_t stream);
 
 struct ProblemSpec {
     cuda::PageSpec page{};
