@@ -186,7 +186,8 @@ void write_json(const std::string& path, const Bench& bench, const cudaDevicePro
         std::fprintf(stderr, "cannot write %s\n", path.c_str());
         std::exit(1);
     }
-    std::fprintf(f, "{\"environment\": {\"device\": \"%s\", \"processors\": %d, \"kv_heads\": %d}, \"results\": [", device.name, device.multiProcessorCount, kHeads);
+    std::fprintf(f, "{\"environment\": {\"device\": \"%s\", \"processors\": %d, \"kv_heads\": %d, \"target\": %s}, \"results\": [", device.name, device.multiProcessorCount, kHeads,
+                 bench.target ? std::to_string(static_cast<int>(*bench.target)).c_str() : "null");
     const char* comma = "";
     for (const Result& r : bench.results) {
         std::fprintf(f, "%s\n{\"op\": \"%s\", \"preset\": \"%s\", \"group\": %d, \"head_dim\": %d, \"batch\": 1, \"queries\": %d, \"context\": %d, \"us\": %.1f, \"tflops\": %.1f, \"gb_per_s\": %.1f, \"speedup_vs_bf16\": %s}",

@@ -136,7 +136,7 @@ std::size_t overlay_scratch(const PageSpec& spec, int query_heads, std::int64_t 
 // num_queries and the group (query_heads / kv_heads) may be any positive number, with queries times group below 2^31 per sequence; start is
 // after or overlapped; the output is aligned to 16 bytes and its strides are multiples of 8; the workspace is the following one and need not be
 // zero. Two kernels are enqueued: pieces of query tiles that several processors worked on are put together by the second; with an overlay a third.
-// Needs compute capability 9.0.
+// Fastest on compute capability 9.0 (kernels for 90a), which has instructions of its own for it.
 //
 // Keys are decoded to binary16 less the reference of some page of the sequence; scores are exact in what all keys of a sequence have in
 // common, and rounded as binary16 in how their pages' references differ. Queries are rounded to binary16 after their rotation. Both

@@ -314,7 +314,7 @@ void check_prefill_shape() {
             EXPECT_LE(Shape::shared_bytes(layout.keys().part_bytes(), layout.values().part_bytes()), shared_limit(kTarget)) << D << " " << static_cast<int>(kTarget);
         }
     }
-    EXPECT_EQ(Shape::kRows, 16 * Shape::kWarps);
+    EXPECT_EQ(Shape::kRows, 16 * Shape::kRowTiles * Shape::kWarps);
     EXPECT_TRUE(Shape::kDecoders == 4 || Shape::kDecoders == 8);  // tiles.cuh
     EXPECT_LE(4 * 8 * static_cast<std::size_t>(Shape::D) * 4, Shape::kQueryTile);  // four warps' results of eight rows lie where their queries were
 }

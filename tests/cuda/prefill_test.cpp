@@ -168,43 +168,52 @@ struct NumberTile {
     }
 };
 
-template <int kHeadDim>
+template <int kHeadDim, int kRowTiles>
 void check_products() {
     using Products = WarpProducts<kHeadDim>;
     constexpr int D = Products::D;
     const NumberTile queries(64, D, 1), keys(kPageTokens, D, 2), values(D, kPageTokens, 3), weights(64, kPageTokens, 4);
-    for (unsigned first : {0u, 48u}) {
+    for (unsigned first : {0u, 32u}) {
         test::Warp::run([&] {
             const int g = device::lane_id() >> 2, t = device::lane_id() & 3;
-            float s[32], out[D / 2];
-            Products::score(s, [&](int step, std::uint32_t* a) { Products::load_rows(first, step, a, [&](unsigned at, std::uint32_t* four) { queries.load(at, four); }); },
-                            [&](unsigned at, std::uint32_t* four) { keys.load(at, four); });
-            for (int i = 0; i < D / 2; ++i) out[i] = static_cast<float>(i);
-            std::uint32_t operand[16];
-            for (int step = 0; step < 4; ++step) Products::load_rows(first, step, operand + 4 * step, [&](unsigned at, std::uint32_t* four) { weights.load(at, four); });
-            Products::add_values(out, operand, [&](unsigned at, std::uint32_t* four) { values.load(at, four); });
-            const auto row_of = [&](int i) { return first + static_cast<unsigned>(g + 8 * (i >> 1 & 1)); };
-            const auto column_of = [&](int i) { return static_cast<unsigned>(8 * (i >> 2) + 2 * t + (i & 1)); };
-            for (int i = 0; i < 32; ++i) {
-                float want = 0;
-                for (unsigned k = 0; k < D; ++k) want += queries.number(row_of(i), k) * keys.number(column_of(i), k);
-                ASSERT_EQ(s[i], want) << kHeadDim << " score " << i;
+            // The first of two tiles of rows begins at `first`, the second 16 further on.
+            float s[kRowTiles][32], out[kRowTiles][D / 2];
+            std::uint32_t operand[kRowTiles][16];
+            const auto rows = [&](const NumberTile& of, int tile, int step, std::uint32_t* a) {
+                Products::load_rows(first + 16 * static_cast<unsigned>(tile), step, a, [&](unsigned at, std::uint32_t* four) { of.load(at, four); });
+            };
+            Products::template score<kRowTiles>(s, [&](int tile, int step, std::uint32_t* a) { rows(queries, tile, step, a); }, [&](unsigned at, std::uint32_t* four) { keys.load(at, four); });
+            for (int tile = 0; tile < kRowTiles; ++tile) {
+                for (int i = 0; i < D / 2; ++i) out[tile][i] = static_cast<float>(i);
+                for (int step = 0; step < 4; ++step) rows(weights, tile, step, operand[tile] + 4 * step);
             }
-            for (int i = 0; i < D / 2; ++i) {
-                float want = static_cast<float>(i);
-                for (unsigned k = 0; k < kPageTokens; ++k) want += weights.number(row_of(i), k) * values.number(column_of(i), k);
-                ASSERT_EQ(out[i], want) << kHeadDim << " output " << i;
+            Products::template add_values<kRowTiles>([&](int tile) { return out[tile]; }, operand, [&](unsigned at, std::uint32_t* four) { values.load(at, four); });
+            for (int tile = 0; tile < kRowTiles; ++tile) {
+                const auto row_of = [&](int i) { return first + static_cast<unsigned>(16 * tile + g + 8 * (i >> 1 & 1)); };
+                const auto column_of = [&](int i) { return static_cast<unsigned>(8 * (i >> 2) + 2 * t + (i & 1)); };
+                for (int i = 0; i < 32; ++i) {
+                    float want = 0;
+                    for (unsigned k = 0; k < D; ++k) want += queries.number(row_of(i), k) * keys.number(column_of(i), k);
+                    ASSERT_EQ(s[tile][i], want) << kHeadDim << " score " << i;
+                }
+                for (int i = 0; i < D / 2; ++i) {
+                    float want = static_cast<float>(i);
+                    for (unsigned k = 0; k < kPageTokens; ++k) want += weights.number(row_of(i), k) * values.number(column_of(i), k);
+                    ASSERT_EQ(out[tile][i], want) << kHeadDim << " output " << i;
+                }
             }
         });
     }
 }
 
 TEST(WarpProducts, AreThoseOfTheTiles) {
-    check_products<64>();
-    check_products<80>();
-    check_products<128>();
-    check_products<192>();
-    check_products<256>();
+    check_products<64, 1>();
+    check_products<64, 2>();
+    check_products<80, 2>();
+    check_products<128, 1>();
+    check_products<128, 2>();
+    check_products<192, 1>();
+    check_products<256, 1>();
 }
 
 TEST(WarpProducts, LanesBringTheirChunksFromDifferentBanks) {

@@ -31,6 +31,8 @@ TQ_DEV void async_copy(std::uint32_t to, const std::uint8_t* from) {
 // The same for 16 bytes that other CTAs will ask for, too.
 TQ_DEV void async_copy16(std::uint32_t to, const std::uint8_t* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
 TQ_DEV void async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Until none of the lane's copies is under way, of a group or not.
+TQ_DEV void async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 // Until at most kLeft of the lane's groups are under way.
 template <int kLeft>
 TQ_DEV void async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory"); }

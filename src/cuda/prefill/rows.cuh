@@ -39,7 +39,7 @@ __device__ __forceinline__ Row prefill_row(const AttendParams& p, const PrefillU
     return {wanted > last, unit.length - unit.queries + query, first + query, unit.head * p.group + row - query * p.group};
 }
 
-template <int kHeadDim, class Shape>
+template <int kHeadDim, class Shape, int kTile = 0>  // kTile: of the warp's, where it has more than 16 rows
 struct QueryRows {
     using Tiles = PrefillTiles<kHeadDim>;
     static constexpr int D = Shape::D, kSteps = D / 16, kRegisterSteps = Shape::kRegisterSteps;
@@ -56,13 +56,13 @@ struct QueryRows {
         float offset[2];                 // q . reference of the range's first page
         int position[2];
     };
-    __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + threadIdx.x - Shape::kFirstThread; }
+    __device__ __forceinline__ static RowState* state() { return reinterpret_cast<RowState*>(prefill_shared + Shape::kRowState) + kTile * Shape::kThreads + threadIdx.x - Shape::kFirstThread; }
     __device__ __forceinline__ static int warp(int thread) { return thread >> 5 & 3; }              // of four, which share a tile of queries
     __device__ __forceinline__ static int first_row(int thread) {                                   // of the warp, in the unit
-        return (thread >> 5) * 16 - Shape::kFirstThread / 2 + cluster_rank<Shape::kCtas>() * Shape::kOwnRows;
+        return (thread >> 5) * 16 - Shape::kFirstThread / 2 + kTile * (Shape::kThreads / 2) + cluster_rank<Shape::kCtas>() * Shape::kOwnRows;
     }
     __device__ __forceinline__ static std::uint32_t queries(int thread) {                          // shared address of the four warps'
-        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((thread >> 7) - Shape::kFirstThread / 128) * Shape::kQueryTile);
+        return device::shared_address(prefill_shared) + static_cast<std::uint32_t>(Shape::kQueries + ((thread >> 7) - Shape::kFirstThread / 128 + kTile * (Shape::kThreads / 128)) * Shape::kQueryTile);
     }
 
     __device__ __forceinline__ std::uint32_t query_place(int row, int inner) const { return queries(threadIdx.x) + Tiles::place(64, 16 * warp(threadIdx.x) + row, inner); }
