@@ -69,14 +69,17 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
     Turn<Shape::kKeyStages, Shape::kCtas> keys;
     Turn<Shape::kValueStages, Shape::kCtas> values;
     const std::uint32_t tiles = device::operand_low(memory);
-    std::uint32_t item = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas);
+    using Way = PrefillWay<Shape::kRows>;
+    static_assert(sizeof(Way) <= kWayBytes);
+    // Its address is known to be the same in all lanes, and so is what is read there (uniform()).
+    Way* const kept = reinterpret_cast<Way*>(prefill_shared + Shape::kWays + device::uniform(static_cast<int>(threadIdx.x / 32 - Shape::kFirstThread / 32)) * kWayBytes);
+    Way::start(p.a, PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts), blockIdx.x / Shape::kCtas, kept);
+    Way way;
 #pragma unroll 1
-    while (true) {
-        PrefillUnit<Shape::kRows> unit;
-        unit.find(p.a, starts, item);
-        const std::uint32_t end = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas + 1);
-        int token = (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens, left = device::uniform(static_cast<int>(min(unit.end(), end) - item));
-        math.start(unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + unit.blob(p.a, item) * 128 + p.layout.keys().reference_offset()));
+    do {
+        way = *kept;
+        int token = (way.unit.pages.first + static_cast<int>(way.item - way.unit.start)) * kPageTokens, left = device::uniform(static_cast<int>(way.stop() - way.item));
+        math.start(way.unit, reinterpret_cast<const std::uint16_t*>(p.a.pool + way.unit.blob(p.a, way.item) * 128 + p.layout.keys().reference_offset()));
         float scores[32], factor[2];
         std::uint32_t weights[16];
         const auto key_tile = [&] { return device::uniform(tiles + keys.stage * static_cast<std::uint32_t>(Shape::kKeyTile / 16)); };
@@ -129,14 +132,9 @@ __device__ __forceinline__ void consume(const PrefillParams& p) {
                 token += kPageTokens;
             } while (--left > 0);
         }
-        // Again: kept, all this would take registers in the loop.
-        unit.find(p.a, starts, item);
-        const std::uint32_t range_end = PrefillPlan(p.a, gridDim.x / Shape::kCtas, starts).cut(blockIdx.x / Shape::kCtas + 1), stop = min(unit.end(), range_end);
-        const bool begins = item == unit.start;
-        math.finish(unit, begins && stop == unit.end(), p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x / Shape::kCtas) + (begins ? 1 : 0)) * Shape::kPartial);
-        if (stop == range_end) break;
-        item = stop;
-    }
+        way = *kept;
+        math.finish(way.unit, way.complete(), p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x / Shape::kCtas) + (way.begins() ? 1 : 0)) * Shape::kPartial);
+    } while (device::uniform(static_cast<int>(way.next(p.a, kept))));
 }
 
 }  // namespace turboquant::cuda

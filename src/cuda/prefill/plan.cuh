@@ -151,4 +151,36 @@ struct PrefillUnit {
     }
 };
 
+// A warp's way through a range of items, unit after unit. It stays in shared memory while pages are worked on: registers are short, and to find a unit
+// again is long.
+template <int kRows>
+struct PrefillWay {
+    PrefillUnit<kRows> unit;
+    std::uint32_t item, end;         // the range's first item in the unit; where the range ends
+
+    __device__ __forceinline__ std::uint32_t stop() const { return min(unit.end(), end); }
+    __device__ __forceinline__ bool begins() const { return item == unit.start; }
+    __device__ __forceinline__ bool complete() const { return begins() && stop() == unit.end(); }
+    __device__ __forceinline__ void keep(PrefillWay* at) const {
+        __syncwarp();
+        if ((threadIdx.x & 31) == 0) *at = *this;
+        __syncwarp();
+    }
+    static __device__ __forceinline__ void start(const AttendParams& p, const PrefillPlan& plan, std::uint32_t range, PrefillWay* at) {
+        PrefillWay way;
+        way.item = plan.cut(range);
+        way.end = plan.cut(range + 1);
+        way.unit.find(p, plan.starts, way.item);
+        way.keep(at);
+    }
+    // On to the next unit; false: there is none in the range.
+    __device__ __forceinline__ bool next(const AttendParams& p, PrefillWay* at) {
+        item = stop();
+        if (item == end) return false;
+        unit.advance(p);
+        keep(at);
+        return true;
+    }
+};
+
 }  // namespace turboquant::cuda

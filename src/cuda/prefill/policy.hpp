@@ -13,6 +13,8 @@ struct PrefillPiece {
     static constexpr std::size_t workspace_bytes(int ranges) { return 2 * static_cast<std::size_t>(ranges) * kPartial * 4; }
 };
 
+inline constexpr std::size_t kWayBytes = 48;   // of shared memory, for a warp's PrefillWay
+
 // Two CTAs work on the same pages: each decodes every other one for both. Where there is room for a single stage, a CTA is alone: it would wait for the
 // other one at every page.
 constexpr int cluster_ctas(int head_dim) { return head_dim <= 192 ? 2 : 1; }
@@ -41,7 +43,8 @@ struct PrefillShape : PrefillPiece<kHeadDim, 128 * cluster_ctas(kHeadDim)> {
     static constexpr std::size_t kReferencesAt = kQueries + kConsumers * kQueryTile, kBarriers = kReferencesAt + (kReferences * D * 2 + 127) / 128 * 128;
     static constexpr int kMaxSlots = 4;
     static constexpr std::size_t kCopies = kBarriers + 256, kRowState = kCopies + 256;        // of the lanes that copy; 16 bytes per consuming thread
-    static constexpr std::size_t kStarts = kRowState + 128 * kConsumers * 16;
+    static constexpr std::size_t kWays = kRowState + 128 * kConsumers * 16;                   // of the consuming warps
+    static constexpr std::size_t kStarts = kWays + 4 * kConsumers * kWayBytes;
     static constexpr std::size_t kRing = kStarts + (static_cast<std::size_t>(kMaxBatch + 1) * 4 + 127) / 128 * 128;
     static_assert(kQueries % 1024 == 0 && kValues % 1024 == 0);
 

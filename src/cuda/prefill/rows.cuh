@@ -30,13 +30,22 @@ __device__ void write_unanswered(const AttendParams& p) {
 
 inline constexpr float kHeadroom = 14.0f, kLift = 8.0f;
 
+// Of a sequence's answered queries, in the query tensor: where it is shorter than its queries, the last of them.
+template <int kRows>
+__device__ __forceinline__ std::int64_t first_token(const AttendParams& p, const PrefillUnit<kRows>& unit) {
+    return (p.query_start ? p.query_start[unit.sequence + 1] : static_cast<std::int64_t>(unit.sequence + 1) * p.num_queries) - unit.queries;
+}
 template <int kRows>
 __device__ __forceinline__ Row prefill_row(const AttendParams& p, const PrefillUnit<kRows>& unit, int r) {
     const int wanted = unit.tile * kRows + r, last = unit.queries * p.group - 1, row = min(wanted, last), query = row / p.group;
-    // Sequences shorter than their queries answer the last of them only.
-    const std::int64_t first = p.query_start ? p.query_start[unit.sequence + 1] - unit.queries
-                                             : static_cast<std::int64_t>(unit.sequence + 1) * p.num_queries - unit.queries;
-    return {wanted > last, unit.length - unit.queries + query, first + query, unit.head * p.group + row - query * p.group};
+    return {wanted > last, unit.length - unit.queries + query, first_token(p, unit) + query, unit.head * p.group + row - query * p.group};
+}
+
+// The same for a row whose position is known, without a division.
+template <int kRows>
+__device__ __forceinline__ Row prefill_row_at(const AttendParams& p, const PrefillUnit<kRows>& unit, int r, int position) {
+    const int wanted = unit.tile * kRows + r, last = unit.queries * p.group - 1, row = min(wanted, last), query = position - (unit.length - unit.queries);
+    return {wanted > last, position, first_token(p, unit) + query, unit.head * p.group + row - query * p.group};
 }
 
 template <int kHeadDim, class Shape, int kTile = 0>  // kTile: of the warp's, where it has more than 16 rows
@@ -71,6 +80,7 @@ struct QueryRows {
     __device__ __forceinline__ void start(const PrefillUnit<Shape::kRows>& piece, const std::uint16_t* reference) {
         constexpr int kOwn = D / 4;
         const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+        int lowest = 0, highest = 0;     // positions
         __syncwarp();
 #pragma unroll 1
         for (int h = 0; h < 2; ++h) {
@@ -108,11 +118,12 @@ struct QueryRows {
             if (h == 0) unit[0] = own_unit; else unit[1] = own_unit;
             state()->offset[h] = dot * p.a.scale;
             state()->position[h] = row.position;
+            if (h == 0) lowest = __shfl_sync(~0u, row.position, 0); else highest = __shfl_sync(~0u, row.position, 31);
         }
         m[0] = m[1] = device::kNothing;
         l[0] = l[1] = 0;
-        plain_to = prefill_row<Shape::kRows>(p.a, piece, first_row(threadIdx.x)).position - (kPageTokens - 1);
-        plain_from = p.a.window ? prefill_row<Shape::kRows>(p.a, piece, first_row(threadIdx.x) + 15).position - p.a.window + 1 : 0;
+        plain_to = lowest - (kPageTokens - 1);
+        plain_from = p.a.window ? highest - p.a.window + 1 : 0;
 #pragma unroll
         for (int i = 0; i < D / 2; ++i) out[i] = 0;
         __syncwarp();
@@ -219,7 +230,7 @@ struct QueryRows {
             const int number = first_row(thread) + g + 8 * h;
             if (complete) {
                 device::unrotate_quads<kHeadDim, true>(x, p.a.values.sign, p.a.values.paley);
-                const Row row = prefill_row<Shape::kRows>(p.a, piece, number);
+                const Row row = prefill_row_at(p.a, piece, number, state()->position[h]);
                 if (!row.idle) {
                     const float factor = close_row(p.a, row, own_m, own_l, t == 0);
                     const std::int64_t at = row.token * p.a.output_token_stride + row.head * p.a.output_head_stride + kOwn * t;

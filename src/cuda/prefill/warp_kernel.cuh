@@ -209,24 +209,23 @@ template <int kHeadDim, Target kTarget>
 __global__ void __launch_bounds__(WarpPrefillShape<kHeadDim, kTarget>::kThreads, 1) warp_prefill_kernel(const __grid_constant__ PrefillParams p) {
     using Shape = WarpPrefillShape<kHeadDim, kTarget>;
     if (p.a.early) device::wait_for_predecessor();
-    const auto* starts = reinterpret_cast<const std::uint32_t*>(prefill_shared + Shape::kStarts);
     const PrefillPlan plan = make_prefill_plan<Shape::kRows>(p.a, gridDim.x, reinterpret_cast<std::uint32_t*>(prefill_shared + Shape::kStarts));
     write_unanswered<kHeadDim>(p.a);
     if (blockIdx.x >= plan.grid) return;
     WarpPrefill<kHeadDim, kTarget> work(p);
-    const std::uint32_t end = plan.cut(blockIdx.x + 1);
-    PrefillUnit<Shape::kRows> unit;
+    using Way = PrefillWay<Shape::kRows>;
+    static_assert(sizeof(Way) <= kWayBytes);
+    Way* const kept = reinterpret_cast<Way*>(prefill_shared + Shape::kWays + threadIdx.x / 32 * kWayBytes);
+    Way::start(p.a, plan, blockIdx.x, kept);
+    Way way;
 #pragma unroll 1
-    for (std::uint32_t item = plan.cut(blockIdx.x); item < end;) {
-        unit.find(p.a, starts, item);
-        const std::uint32_t stop = min(unit.end(), end);
-        work.walk(unit, item, static_cast<int>(stop - item));
-        unit.find(p.a, starts, item);  // again: kept, all this would take registers in the loop
-        const bool begins = item == unit.start;
-        float* const piece = p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x) + (begins ? 1 : 0)) * Shape::kPartial;
-        work.each_tile([&](auto& tile, int) { tile.finish(unit, begins && stop == unit.end(), piece); });
-        item = stop;
-    }
+    do {
+        way = *kept;
+        work.walk(way.unit, way.item, static_cast<int>(way.stop() - way.item));
+        way = *kept;
+        float* const piece = p.a.partials + (2 * static_cast<std::size_t>(blockIdx.x) + (way.begins() ? 1 : 0)) * Shape::kPartial;
+        work.each_tile([&](auto& tile, int) { tile.finish(way.unit, way.complete(), piece); });
+    } while (way.next(p.a, kept));
 }
 
 }  // namespace turboquant::cuda

@@ -31,7 +31,7 @@ struct WarpPrefillShape : PrefillPiece<kHeadDim, 16 * prefill_row_tiles(kHeadDim
     static constexpr std::size_t kQueryTiles = kRowTiles * kWarps / 4 * kQueryTile, kTiles = kStages * kStage;
     static constexpr std::size_t kQueries = kRegisterSteps == kSteps ? kStage : kTiles;
     static constexpr std::size_t kReference = 2 * D, kReferencesAt = kQueries + kQueryTiles > kTiles ? kQueries + kQueryTiles : kTiles;
-    static constexpr std::size_t kRowState = kReferencesAt + 4 * kReference, kStarts = kRowState + kRowTiles * kThreads * 16;
+    static constexpr std::size_t kRowState = kReferencesAt + 4 * kReference, kWays = kRowState + kRowTiles * kThreads * 16, kStarts = kWays + kWarps * kWayBytes;
     static constexpr std::size_t kParts = kStarts + (static_cast<std::size_t>(kMaxBatch + 1) * 4 + 127) / 128 * 128;
     static_assert(kQueries % 1024 == 0 && kReferencesAt % 128 == 0);
 
