@@ -10,6 +10,18 @@ Status failed(const char* what, cudaError_t error) {
     return unsupported(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
+struct Capability {
+    int major, minor;
+};
+Result<Capability> capability() {
+    int device = 0;
+    Capability found{};
+    if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return failed("there is no CUDA device", e);
+    if (const cudaError_t e = cudaDeviceGetAttribute(&found.major, cudaDevAttrComputeCapabilityMajor, device); e != cudaSuccess) return failed("the CUDA device does not answer", e);
+    if (const cudaError_t e = cudaDeviceGetAttribute(&found.minor, cudaDevAttrComputeCapabilityMinor, device); e != cudaSuccess) return failed("the CUDA device does not answer", e);
+    return found;
+}
+
 }  // namespace
 
 Result<int> num_processors() {
@@ -20,13 +32,21 @@ Result<int> num_processors() {
 }
 
 Result<Target> current_target() {
-    int device = 0, major = 0, minor = 0;
-    if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return failed("there is no CUDA device", e);
-    if (const cudaError_t e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device); e != cudaSuccess) return failed("the CUDA device does not answer", e);
-    if (const cudaError_t e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device); e != cudaSuccess) return failed("the CUDA device does not answer", e);
-    const auto target = target_of(major, minor);
-    if (!target) return unsupported("the CUDA device has compute capability " + std::to_string(major) + "." + std::to_string(minor) + "; supported: 8.0 and newer");
+    const auto device = capability();
+    if (!device.ok()) return device.status();
+    const auto target = target_of(device.value().major, device.value().minor);
+    if (!target) return unsupported("the CUDA device has compute capability " + current_capability() + "; supported: 8.0 and newer");
     return *target;
+}
+
+bool has_warpgroups(Target target) {
+    const auto device = capability();
+    return target == Target::sm90 && device.ok() && device.value().major == 9;
+}
+
+std::string current_capability() {
+    const auto device = capability();
+    return device.ok() ? std::to_string(device.value().major) + "." + std::to_string(device.value().minor) : "unknown";
 }
 
 Status launch(const void* kernel, int grid, int threads, std::size_t shared_bytes, bool overlapped, void** arguments, void* stream) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "cuda/target.hpp"
 #include "turboquant/status.hpp"
@@ -13,6 +14,10 @@ Result<int> num_processors();
 
 // Which kernels the current device runs.
 Result<Target> current_target();
+// Whether these are kernels of the current device that may use warpgroup instructions: of the devices of its target, 9.0 alone has them.
+bool has_warpgroups(Target target);
+// As in "8.6".
+std::string current_capability();
 
 // overlapped: programmatic dependent launch, where the device has it (compute capability 9.0); else ordinary stream order, which is stricter.
 Status launch(const void* kernel, int grid, int threads, std::size_t shared_bytes, bool overlapped, void** arguments, void* stream);

@@ -16,7 +16,6 @@
 
 inline Dimensions blockIdx;
 
-inline void __syncwarp() { turboquant::test::Cta::current()->meet(0); }
 inline bool __any_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) != 0; }
 inline bool __all_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) == ~0u; }
 inline std::uint32_t __reduce_and_sync(unsigned, std::uint32_t word) {

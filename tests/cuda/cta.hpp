@@ -123,6 +123,7 @@ std::uint32_t combine_lanes(std::uint32_t word, Combine&& combine) {
 }  // namespace turboquant::test
 
 inline void __syncthreads() { turboquant::test::Cta::current()->barrier(); }
+inline void __syncwarp() { turboquant::test::Cta::current()->meet(0); }
 inline std::uint32_t __shfl_sync(unsigned, std::uint32_t word, int lane) { return turboquant::test::Cta::current()->meet(word)[lane & 31]; }
 inline std::uint32_t __shfl_up_sync(unsigned, std::uint32_t word, int by) {
     const int lane = static_cast<int>(threadIdx.x & 31), from = lane < by ? lane : lane - by;

@@ -244,6 +244,26 @@ void check_prefill(const Batch& batch, int ctas) {
         }
         if (threadIdx.x == 0) must(at == plan.items, "at == plan.items");
     });
+
+    // The way through a range, unit after unit.
+    PrefillWay<kRows> kept{};
+    test::Cta::run(32, [&] {
+        for (std::uint32_t range : {0u, plan.grid / 2, plan.grid - 1}) {
+            PrefillWay<kRows> way{};
+            PrefillWay<kRows>::start(p, plan, range, &kept);
+            std::uint32_t at = plan.cut(range);
+            do {
+                way = kept;
+                if (threadIdx.x == 0) {
+                    must(way.item == at, "way.item == at");
+                    must(way.unit.start <= at && at < way.unit.end(), "the unit has the item");
+                    must(way.complete() == (way.unit.start >= plan.cut(range) && way.unit.end() <= plan.cut(range + 1)), "way.complete()");
+                }
+                at = way.stop();
+            } while (way.next(p, &kept));
+            if (threadIdx.x == 0) must(at == plan.cut(range + 1), "at == plan.cut(range + 1)");
+        }
+    });
     RC_ASSERT(must.broken == "");
 }
 

@@ -1,6 +1,4 @@
 // attend(): judge the arguments, find the kernel, fill its params, launch.
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 
 #include "cuda/attend/attend_for.hpp"
@@ -33,12 +31,10 @@ constexpr struct {
 #undef TQ_FAMILY
 };
 
-// The kernel for many rows, where the policy wants it and the build has it; only 9.0 among the devices of its target has its instructions.
+// The kernel for many rows, where the policy wants it and the build has it.
 const AttendInstance* find_wide(Target target, const PageSpec& spec, int group, int num_queries) {
     const int rows = wide_rows_for(spec.head_dim, group, num_queries);
-    int device = 0, major = 0;
-    if (rows == 0 || target != Target::sm90 || cudaGetDevice(&device) != cudaSuccess) return nullptr;
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess || major != 9) return nullptr;
+    if (rows == 0 || !has_warpgroups(target)) return nullptr;
 #define TQ_WIDE(D, K, V, R) \
     if (spec.head_dim == D && spec.key_bits == K && spec.value_bits == V && rows == R) return attend_wide_##D##_##K##_##V##_##R();
 #include "cuda/attend/wide_kernels.inc"
@@ -57,8 +53,7 @@ Result<const AttendInstance*> find_instance(Target target, const PageSpec& spec,
         return family.instances() + (rows == 4 ? 0 : rows == 8 ? 1 : 2);
     }
     if (!any) {
-        return unsupported("this build has no kernels for the CUDA device (TQ_CUDA_ARCHITECTURES); it would need those of compute capability " +
-                           std::to_string(static_cast<int>(target) / 10) + "." + std::to_string(static_cast<int>(target) % 10));
+        return unsupported("this build has no kernels for the CUDA device, which has compute capability " + current_capability() + " (TQ_CUDA_ARCHITECTURES)");
     }
     std::string built;
     for (const auto& family : kFamilies) {

@@ -13,7 +13,7 @@
 #include "cuda/attend/wide_policy.hpp"
 #include "cuda/attend/wide_ring.cuh"
 #include "cuda/device/warpgroup.cuh"
-#include "cuda/prefill/produce.cuh"
+#include "cuda/prefill/parts.cuh"
 
 namespace turboquant::cuda {
 

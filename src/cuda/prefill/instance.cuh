@@ -1,7 +1,7 @@
 // What a generated source of a head_dim consists of.
 #pragma once
 
-#include "cuda/prefill/join.cuh"
+#include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/kernel.cuh"
 
 #define TQ_PREFILL(D)                                                                                                    \

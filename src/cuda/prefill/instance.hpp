@@ -1,4 +1,4 @@
-// The compiled prefill kernels: one per head_dim of TQ_CUDA_KERNELS, for all widths of codes.
+// The compiled prefill kernels: one per head_dim of TQ_CUDA_KERNELS and target, and one more for 90a; for all widths of codes.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,11 @@ struct PrefillInstance {
     std::size_t (*shared_bytes)(std::size_t key_part, std::size_t value_part);
     std::size_t (*workspace_bytes)(int clusters);
     const void* kernel;                           // void(PrefillParams)
-    const void* join;                             // void(PrefillParams, int clusters)
 };
+
+template <int kHeadDim, class Shape>
+PrefillInstance prefill_instance(void (*kernel)(PrefillParams)) {
+    return {kHeadDim, Shape::kRows, Shape::kThreads, Shape::kCtas, &Shape::slots, &Shape::shared_bytes, &Shape::workspace_bytes, reinterpret_cast<const void*>(kernel)};
+}
 
 }  // namespace turboquant::cuda

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cuda/attend/merge.cuh"
-#include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/join.hpp"
 #include "cuda/prefill/policy.hpp"
 #include "cuda/prefill/rows.cuh"
@@ -30,13 +29,6 @@ __global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid
         gather<2>(cluster, last, [&](std::uint32_t c) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(r) * Shape::kRow; }, sum);
         write_row<kHeadDim>(p.a, row, sum.x, sum.m, sum.l);
     }
-}
-
-// A kernel and the one that follows it.
-template <int kHeadDim, class Shape>
-PrefillInstance prefill_instance(void (*kernel)(PrefillParams)) {
-    return {kHeadDim, Shape::kRows, Shape::kThreads, Shape::kCtas, &Shape::slots, &Shape::shared_bytes, &Shape::workspace_bytes,
-            reinterpret_cast<const void*>(kernel), reinterpret_cast<const void*>(&prefill_join_kernel<kHeadDim, Shape::kRows>)};
 }
 
 }  // namespace turboquant::cuda

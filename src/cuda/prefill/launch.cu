@@ -1,6 +1,4 @@
 // prefill(): judge the arguments, find the kernels, fill their params, launch both.
-#include <cuda_runtime_api.h>
-
 #include "cuda/attend/fill.hpp"
 #include "cuda/checks.hpp"
 #include "cuda/launch.hpp"
@@ -20,32 +18,26 @@ namespace turboquant::cuda {
 
 namespace {
 
-// Of the devices of its target, 9.0 alone has the instructions of its kernels.
-bool has_warpgroups(Target target) {
-    int device = 0, major = 0;
-    return target == Target::sm90 && cudaGetDevice(&device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
-}
-
 Result<PrefillInstance> find_instance(Target target, int head_dim) {
     std::string built;
-    if (has_warpgroups(target)) {
-#define TQ_HEAD_DIM(D)                                \
-    if (head_dim == D) return prefill_instance_##D(); \
-    built += (built.empty() ? "" : ", ") + std::to_string(D);
+    const bool warpgroups = has_warpgroups(target);
+#define TQ_HEAD_DIM(D)                                                          \
+    if (warpgroups) {                                                           \
+        if (head_dim == D) return prefill_instance_##D();                       \
+        built += (built.empty() ? "" : ", ") + std::to_string(D);               \
+    }
 #include "cuda/prefill/kernels.inc"
 #undef TQ_HEAD_DIM
-    }
-#define TQ_WARPS(T, D)                                                                \
-    if (target == Target::T) {                                                        \
-        if (head_dim == D) return warp_prefill_##T##_##D();                           \
-        built += (built.empty() ? "" : ", ") + std::to_string(D);                     \
+    const bool listed = !built.empty();  // the head sizes are the same
+#define TQ_WARPS(T, D)                                                          \
+    if (target == Target::T) {                                                  \
+        if (head_dim == D) return warp_prefill_##T##_##D();                     \
+        if (!listed) built += (built.empty() ? "" : ", ") + std::to_string(D);  \
     }
 #include "cuda/prefill/warp_kernels.inc"
 #undef TQ_WARPS
     if (built.empty()) {
-        return unsupported("this build has no prefill kernels for the CUDA device (TQ_CUDA_ARCHITECTURES); it would need those of compute capability " +
-                           std::to_string(static_cast<int>(target) / 10) + "." + std::to_string(static_cast<int>(target) % 10));
+        return unsupported("this build has no prefill kernels for the CUDA device, which has compute capability " + current_capability() + " (TQ_CUDA_ARCHITECTURES)");
     }
     return unsupported("head_dim " + std::to_string(head_dim) + " is not among the prefill kernels of this build (TQ_CUDA_KERNELS): " + built);
 }
@@ -111,7 +103,7 @@ Status prefill_for(Target target, const PagedCache& cache, const AttendArgs& arg
     void* arguments[] = {&p};
     if (Status s = launch(instance.kernel, instance.ctas * clusters, instance.threads, instance.shared_bytes(p.slot_bytes[0], p.slot_bytes[1]), args.start != Start::after, arguments, stream); !s.ok()) return s;
     void* join_arguments[] = {&p, &clusters};
-    if (Status s = launch(instance.join, kJoinParts * clusters, kJoinThreads, 0, false, join_arguments, stream); !s.ok() || !has_overlay(cache)) return s;
+    if (Status s = launch(prefill_join(instance.head_dim, instance.rows), kJoinParts * clusters, kJoinThreads, 0, false, join_arguments, stream); !s.ok() || !has_overlay(cache)) return s;
     return join_exact(cache, args, joining, stream);
 }
 

@@ -158,15 +158,15 @@ struct PrefillWay {
     PrefillUnit<kRows> unit;
     std::uint32_t item, end;         // the range's first item in the unit; where the range ends
 
-    __device__ __forceinline__ std::uint32_t stop() const { return min(unit.end(), end); }
-    __device__ __forceinline__ bool begins() const { return item == unit.start; }
-    __device__ __forceinline__ bool complete() const { return begins() && stop() == unit.end(); }
-    __device__ __forceinline__ void keep(PrefillWay* at) const {
+    __device__ std::uint32_t stop() const { return min(unit.end(), end); }
+    __device__ bool begins() const { return item == unit.start; }
+    __device__ bool complete() const { return begins() && stop() == unit.end(); }
+    __device__ void keep(PrefillWay* at) const {
         __syncwarp();
         if ((threadIdx.x & 31) == 0) *at = *this;
         __syncwarp();
     }
-    static __device__ __forceinline__ void start(const AttendParams& p, const PrefillPlan& plan, std::uint32_t range, PrefillWay* at) {
+    static __device__ void start(const AttendParams& p, const PrefillPlan& plan, std::uint32_t range, PrefillWay* at) {
         PrefillWay way;
         way.item = plan.cut(range);
         way.end = plan.cut(range + 1);
@@ -174,7 +174,7 @@ struct PrefillWay {
         way.keep(at);
     }
     // On to the next unit; false: there is none in the range.
-    __device__ __forceinline__ bool next(const AttendParams& p, PrefillWay* at) {
+    __device__ bool next(const AttendParams& p, PrefillWay* at) {
         item = stop();
         if (item == end) return false;
         unit.advance(p);

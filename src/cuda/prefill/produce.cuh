@@ -1,6 +1,6 @@
 // The producing warpgroups, one for keys and one for values: parts of pages come in through a ring of bulk copies and leave as tiles of
 // binary16 numbers (tiles.cuh), for both CTAs of a cluster (pipeline.cuh): each has every other page of the range. The keys' references become part
-// of them: rotated, less the reference of the range's first page, which the queries see once (consume.cuh).
+// of them: rotated, less the reference of the range's first page, which the queries see once (rows.cuh).
 #pragma once
 
 #include "cuda/prefill/parts.cuh"

@@ -1,5 +1,5 @@
-// A page's codes become two tiles of binary16 numbers in shared memory, as the matrix units of a warpgroup want them
-// (device/warpgroup.cuh): keys with the dims of a token side by side, values with the tokens of a dim side by side. Order is chosen so that a
+// A page's codes become two tiles of binary16 numbers in shared memory, as matrix units want them (device/warpgroup.cuh; ldmatrix is
+// as content): keys with the dims of a token side by side, values with the tokens of a dim side by side. Order is chosen so that a
 // lane has whole chunks of 16 bytes, and eight neighbouring lanes eight different ones:
 //   tokens  row n of the key tile, and number n of each row of the value tile, is token_at(n)
 //   dims    number p of a key row is dim key_dim_at(p); row n of the value tile is dim value_dim_at(n)

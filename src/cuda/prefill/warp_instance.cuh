@@ -1,7 +1,7 @@
 // What a generated source of a target and head_dim consists of.
 #pragma once
 
-#include "cuda/prefill/join.cuh"
+#include "cuda/prefill/instance.hpp"
 #include "cuda/prefill/warp_kernel.cuh"
 
 #define TQ_WARP_PREFILL(T, D)                                                                                            \

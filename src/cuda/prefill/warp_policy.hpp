@@ -11,7 +11,7 @@ inline constexpr bool has_large_memory(Target target) { return shared_limit(targ
 // Every warp has one or two tiles of 16 query rows, for which it multiplies, and a part in decoding. As many as there are registers and memory for: two read
 // the operands of keys and values once for both.
 constexpr int prefill_warps(int head_dim, Target target) { return head_dim > 192 && !has_large_memory(target) ? 4 : 8; }
-constexpr int prefill_row_tiles(int head_dim, Target target) { return head_dim <= 128 && has_large_memory(target) ? 2 : 1; }
+constexpr int prefill_row_tiles(int head_dim, Target target) { return head_dim <= (has_large_memory(target) ? 128 : 64) ? 2 : 1; }
 
 template <int kHeadDim, Target kTarget>
 struct WarpPrefillShape : PrefillPiece<kHeadDim, 16 * prefill_row_tiles(kHeadDim, kTarget) * prefill_warps(kHeadDim, kTarget)> {
