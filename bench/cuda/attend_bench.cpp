@@ -191,7 +191,7 @@ public:
     void attend(const cuda::PageSpec& s, int group, const std::vector<int>& lengths, int queries, bool overlapped, const std::string& shape, int context, bool overlay = false) {
         if (!wanted("attend", s, shape, group)) return;
         const int batch = static_cast<int>(lengths.size()), heads = kHeads * group;
-        const auto needed = target ? cuda::attend_workspace_for(*target, s, kHeads, heads, queries) : cuda::attend_workspace(s, kHeads, heads, queries);
+        const auto needed = cuda::attend_workspace_for(target, s, kHeads, heads, queries);
         if (!needed.ok()) return;
         const std::size_t blob = cuda::blob_bytes(s), page = blob * kHeads;
         int stride = 0;
@@ -244,7 +244,7 @@ public:
         const double us = time_graph(num, [&](int i, cudaStream_t stream) {
             cache.pages = memory_.pool + static_cast<std::size_t>(i % rotate) * bytes;
             if (overlay) cache.overlay.memory = memory_.overlay + static_cast<std::size_t>(i % rotate) * overlay_bytes;
-            must(target ? cuda::attend_for(*target, cache, args, stream) : cuda::attend(cache, args, stream));
+            must(cuda::attend_for(target, cache, args, stream));
         });
         const auto found = baseline.find({batch, context, group});
         const bool comparable = found != baseline.end() && s.head_dim == 128 && queries == 1 && shape == "uniform";

@@ -80,7 +80,7 @@ public:
         spec.head_dim = head_dim;
         spec.key_bits = kb;
         spec.value_bits = vb;
-        const auto workspace = target ? cuda::prefill_workspace_for(*target, spec) : cuda::prefill_workspace(spec);
+        const auto workspace = cuda::prefill_workspace_for(target, spec);
         if (!workspace.ok()) return;
         const PageLayout layout{head_dim, kb, vb};
         const int length = history + chunk, pages = (length + kPageTokens - 1) / kPageTokens, heads = kHeads * group;
@@ -118,7 +118,7 @@ public:
         args.scale = 1 / std::sqrt(static_cast<float>(head_dim));
         args.workspace = work.data;
         args.workspace_bytes = workspace.value().bytes;
-        const double us = median_microseconds(3, 9, kRepeats, [&] { must(target ? cuda::prefill_for(*target, cache, args, nullptr) : cuda::prefill(cache, args, nullptr)); });
+        const double us = median_microseconds(3, 9, kRepeats, [&] { must(cuda::prefill_for(target, cache, args, nullptr)); });
         const double flop = 4.0 * heads * head_dim * (static_cast<double>(chunk) * history + 0.5 * chunk * (chunk + 1.0));
         const auto found = baseline.find({chunk, history, group, head_dim});
         add({"prefill", name(kb, vb), group, head_dim, chunk, history, us, flop / us * 1e-6, 0, found == baseline.end() ? 0 : found->second / us});

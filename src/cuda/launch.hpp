@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "cuda/target.hpp"
@@ -14,6 +15,8 @@ Result<int> num_processors();
 
 // Which kernels the current device runs.
 Result<Target> current_target();
+// The same, but where a caller wants those of another one.
+inline Result<Target> target_or_own(std::optional<Target> wanted) { return wanted ? Result<Target>(*wanted) : current_target(); }
 // Whether these are kernels of the current device that may use warpgroup instructions: of the devices of its target, 9.0 alone has them.
 bool has_warpgroups(Target target);
 // As in "8.6".

@@ -67,36 +67,31 @@ Result<const AttendInstance*> find_instance(Target target, const PageSpec& spec,
 }  // namespace
 
 Result<Workspace> attend_workspace(const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
-    if (Status s = validate(spec); !s.ok()) return s;
-    const auto target = current_target();
-    if (!target.ok()) return target.status();
-    return attend_workspace_for(target.value(), spec, kv_heads, query_heads, num_queries);
+    return attend_workspace_for(std::nullopt, spec, kv_heads, query_heads, num_queries);
 }
 
-Result<Workspace> attend_workspace_for(Target target, const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
+Result<Workspace> attend_workspace_for(std::optional<Target> wanted, const PageSpec& spec, int kv_heads, int query_heads, int num_queries) {
     if (Status s = validate(spec); !s.ok()) return s;
+    const auto target = target_or_own(wanted);
+    if (!target.ok()) return target.status();
     if (Status s = check_group(kv_heads, query_heads, num_queries); !s.ok()) return s;
     if (uses_records(spec)) return plain_workspace(spec);
-    const auto instance = find_instance(target, spec, query_heads / kv_heads, num_queries);
+    const auto instance = find_instance(target.value(), spec, query_heads / kv_heads, num_queries);
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
     return Workspace{instance.value()->workspace_bytes(processors.value()), counter_bytes(processors.value())};
 }
 
-Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) {
-    if (Status s = check_attend(cache, args); !s.ok()) return s;
-    if (args.batch == 0) return {};
-    const auto target = current_target();
-    if (!target.ok()) return target.status();
-    return attend_for(target.value(), cache, args, stream);
-}
+Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) { return attend_for(std::nullopt, cache, args, stream); }
 
-Status attend_for(Target target, const PagedCache& cache, const AttendArgs& args, void* stream) {
+Status attend_for(std::optional<Target> wanted, const PagedCache& cache, const AttendArgs& args, void* stream) {
     if (Status s = check_attend(cache, args); !s.ok()) return s;
     if (args.batch == 0) return {};
+    const auto target = target_or_own(wanted);
+    if (!target.ok()) return target.status();
     if (uses_records(cache.spec)) return plain_attend(cache, args, stream);
-    const auto found = find_instance(target, cache.spec, args.query_heads / cache.kv_heads, args.num_queries);
+    const auto found = find_instance(target.value(), cache.spec, args.query_heads / cache.kv_heads, args.num_queries);
     if (!found.ok()) return found.status();
     const AttendInstance& instance = *found.value();
     const auto processors = num_processors();

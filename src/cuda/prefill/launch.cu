@@ -54,31 +54,29 @@ AttendParams prefill_params(const PagedCache& cache, const AttendArgs& args) {
 }  // namespace
 
 Result<Workspace> prefill_workspace(const PageSpec& spec) {
-    const auto target = current_target();
-    if (!target.ok()) return target.status();
-    return prefill_workspace_for(target.value(), spec);
+    return prefill_workspace_for(std::nullopt, spec);
 }
 
-Result<Workspace> prefill_workspace_for(Target target, const PageSpec& spec) {
+Result<Workspace> prefill_workspace_for(std::optional<Target> wanted, const PageSpec& spec) {
     if (Status s = validate(spec); !s.ok()) return s;
     if (Status s = check_no_records(spec, "prefill"); !s.ok()) return s;
-    const auto instance = find_instance(target, spec.head_dim);
+    const auto target = target_or_own(wanted);
+    if (!target.ok()) return target.status();
+    const auto instance = find_instance(target.value(), spec.head_dim);
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
     return Workspace{instance.value().workspace_bytes(num_clusters(instance.value(), processors.value())), 0};
 }
 
-Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) {
-    const auto target = current_target();
-    if (!target.ok()) return target.status();
-    return prefill_for(target.value(), cache, args, stream);
-}
+Status prefill(const PagedCache& cache, const AttendArgs& args, void* stream) { return prefill_for(std::nullopt, cache, args, stream); }
 
-Status prefill_for(Target target, const PagedCache& cache, const AttendArgs& args, void* stream) {
+Status prefill_for(std::optional<Target> wanted, const PagedCache& cache, const AttendArgs& args, void* stream) {
     if (Status s = check_prefill(cache, args); !s.ok()) return s;
     if (args.batch == 0) return {};
-    const auto found = find_instance(target, cache.spec.head_dim);
+    const auto target = target_or_own(wanted);
+    if (!target.ok()) return target.status();
+    const auto found = find_instance(target.value(), cache.spec.head_dim);
     if (!found.ok()) return found.status();
     const PrefillInstance& instance = found.value();
     const auto processors = num_processors();

@@ -21,7 +21,8 @@ constexpr int cluster_ctas(int head_dim) { return head_dim <= 192 ? 2 : 1; }
 
 template <int kHeadDim>
 struct PrefillShape : PrefillPiece<kHeadDim, 128 * cluster_ctas(kHeadDim)> {
-    static constexpr int D = (kHeadDim + 31) / 32 * 32, kBlocks = (D + 63) / 64;
+    using PrefillPiece<kHeadDim, 128 * cluster_ctas(kHeadDim)>::D;
+    static constexpr int kBlocks = (D + 63) / 64;
     // A warpgroup decodes keys, one values, and two have 64 query rows each: with more rows per page, registers would be too few for a second
     // decoding warpgroup, and one alone is too slow.
     static constexpr int kCtas = cluster_ctas(kHeadDim);              // of a cluster

@@ -35,17 +35,17 @@ template <int kRows>
 __device__ __forceinline__ std::int64_t first_token(const AttendParams& p, const PrefillUnit<kRows>& unit) {
     return (p.query_start ? p.query_start[unit.sequence + 1] : static_cast<std::int64_t>(unit.sequence + 1) * p.num_queries) - unit.queries;
 }
-template <int kRows>
-__device__ __forceinline__ Row prefill_row(const AttendParams& p, const PrefillUnit<kRows>& unit, int r) {
-    const int wanted = unit.tile * kRows + r, last = unit.queries * p.group - 1, row = min(wanted, last), query = row / p.group;
-    return {wanted > last, unit.length - unit.queries + query, first_token(p, unit) + query, unit.head * p.group + row - query * p.group};
-}
-
-// The same for a row whose position is known, without a division.
+// Row r of a unit, whose position is known.
 template <int kRows>
 __device__ __forceinline__ Row prefill_row_at(const AttendParams& p, const PrefillUnit<kRows>& unit, int r, int position) {
     const int wanted = unit.tile * kRows + r, last = unit.queries * p.group - 1, row = min(wanted, last), query = position - (unit.length - unit.queries);
     return {wanted > last, position, first_token(p, unit) + query, unit.head * p.group + row - query * p.group};
+}
+// The same where it is not: a division more.
+template <int kRows>
+__device__ __forceinline__ Row prefill_row(const AttendParams& p, const PrefillUnit<kRows>& unit, int r) {
+    const int row = min(unit.tile * kRows + r, unit.queries * p.group - 1);
+    return prefill_row_at(p, unit, r, unit.length - unit.queries + row / p.group);
 }
 
 template <int kHeadDim, class Shape, int kTile = 0>  // kTile: of the warp's, where it has more than 16 rows

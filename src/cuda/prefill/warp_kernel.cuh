@@ -41,18 +41,16 @@ struct WarpPrefill {
     static constexpr int kIncoming = 0, kBase = 1, kRotated = 2;
     __device__ __forceinline__ std::uint32_t reference(int which) const { return memory + static_cast<std::uint32_t>(Shape::kReferencesAt + which * Shape::kReference); }
     __device__ __forceinline__ std::uint32_t part(bool values) const { return memory + static_cast<std::uint32_t>(Shape::kParts) + (Shape::kStages == 2 && values ? p.slot_bytes[0] : 0); }
-    __device__ __forceinline__ std::uint32_t tile(bool values, int stage) const {
-        return memory + static_cast<std::uint32_t>((values ? Shape::kValues : 0) + (Shape::kStages == 2 ? stage * Shape::kStage : 0));
+    // Of page `item`.
+    __device__ __forceinline__ std::uint32_t tile(bool values, int item) const {
+        return memory + static_cast<std::uint32_t>((values ? Shape::kValues : 0) + (item & (Shape::kStages - 1)) * Shape::kStage);
     }
 
     // With two stages values are the first warps' affair, keys the others'; with one everything is everybody's.
     static __device__ __forceinline__ bool makes(bool values) { return Shape::kStages == 1 || (warp() < Shape::kDecoders) == values; }
     static constexpr int kTeam = 32 * Shape::kDecoders;  // threads
-    // What the threads that make a part copied and wrote so far is there for all of them.
-    __device__ __forceinline__ void meet_team(bool values) const {
-        if constexpr (Shape::kStages == 1) __syncthreads();
-        else meet_named(values ? 1 : 2, kTeam);
-    }
+    // Two stages: what the threads that make a part copied and wrote so far is there for all of them.
+    __device__ __forceinline__ void meet_team(bool values) const { meet_named(values ? 1 : 2, kTeam); }
     __device__ __forceinline__ void copy_part(bool values, std::int32_t page) const {
         const std::uint8_t* from = blob(page) + (values ? p.part_bytes[0] : 0);
         const std::uint32_t to = part(values), bytes = p.part_bytes[values];
@@ -78,7 +76,7 @@ struct WarpPrefill {
 
     // valid: values from there on count as zero.
     __device__ __forceinline__ void decode(bool values, int item, int valid) const {
-        const std::uint32_t to = tile(values, item & 1);
+        const std::uint32_t to = tile(values, item);
         const auto store = [&](unsigned at, const std::uint32_t* four) { store_shared16(to + at, four); };
         if (values) {
             decode_values_of<kHeadDim, Shape::kDecoders>(p.layout.value_bits, warp(), threadIdx.x & 31, valid, SharedPart{part(true)}, store);
@@ -90,7 +88,7 @@ struct WarpPrefill {
     }
 
     __device__ __forceinline__ void score(float (*s)[32], int item) const {
-        const std::uint32_t keys = tile(false, item & 1);
+        const std::uint32_t keys = tile(false, item);
         Products::template score<Shape::kRowTiles>(
             s,
             [&](int which, int step, std::uint32_t* a) {
@@ -114,7 +112,7 @@ struct WarpPrefill {
         });
     }
     __device__ __forceinline__ void add_values(const std::uint32_t (*weights)[16], int item) {
-        const std::uint32_t values = tile(true, item & 1);
+        const std::uint32_t values = tile(true, item);
         Products::template add_values<Shape::kRowTiles>([&](int which) { return which == 0 ? rows.out : more_rows.out; }, weights,
                                                         [&](unsigned at, std::uint32_t* four) { device::load_matrices(values + at, four); });
     }

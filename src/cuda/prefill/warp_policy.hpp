@@ -15,7 +15,8 @@ constexpr int prefill_row_tiles(int head_dim, Target target) { return head_dim <
 
 template <int kHeadDim, Target kTarget>
 struct WarpPrefillShape : PrefillPiece<kHeadDim, 16 * prefill_row_tiles(kHeadDim, kTarget) * prefill_warps(kHeadDim, kTarget)> {
-    static constexpr int D = (kHeadDim + 31) / 32 * 32, kBlocks = (D + 63) / 64, kSteps = D / 16;
+    using PrefillPiece<kHeadDim, 16 * prefill_row_tiles(kHeadDim, kTarget) * prefill_warps(kHeadDim, kTarget)>::D;
+    static constexpr int kBlocks = (D + 63) / 64, kSteps = D / 16;
     static constexpr int kWarps = prefill_warps(kHeadDim, kTarget), kThreads = 32 * kWarps, kFirstThread = 0;
     static constexpr int kRowTiles = prefill_row_tiles(kHeadDim, kTarget), kCtas = 1, kOwnRows = 16 * kRowTiles * kWarps;
     // Two stages of a tile of keys and one of values, or one tile for both in turn.

@@ -57,13 +57,12 @@ float from_bits(cuda::Number number, std::uint16_t bits) {
 }
 
 Result<cuda::Workspace> workspace_of(const cuda::PageSpec& page, int kv_heads, int query_heads, int num_queries) {
-    return forced_target ? cuda::attend_workspace_for(*forced_target, page, kv_heads, query_heads, num_queries) : cuda::attend_workspace(page, kv_heads, query_heads, num_queries);
+    return cuda::attend_workspace_for(forced_target, page, kv_heads, query_heads, num_queries);
 }
 
-Result<cuda::Workspace> prefill_workspace_of(const cuda::PageSpec& page) { return forced_target ? cuda::prefill_workspace_for(*forced_target, page) : cuda::prefill_workspace(page); }
+Result<cuda::Workspace> prefill_workspace_of(const cuda::PageSpec& page) { return cuda::prefill_workspace_for(forced_target, page); }
 Status enqueue_attention(bool prefill, const cuda::PagedCache& cache, const cuda::AttendArgs& args, cudaStream_t stream) {
-    if (prefill) return forced_target ? cuda::prefill_for(*forced_target, cache, args, stream) : cuda::prefill(cache, args, stream);
-    return forced_target ? cuda::attend_for(*forced_target, cache, args, stream) : cuda::attend(cache, args, stream);
+    return prefill ? cuda::prefill_for(forced_target, cache, args, stream) : cuda::attend_for(forced_target, cache, args, stream);
 }
 
 std::string describe(const ProblemSpec& s) {
