@@ -55,8 +55,8 @@ __device__ __forceinline__ void code_row(const AppendParams& p, const PageLayout
     });
     if (!wanted) return;
     if (lane == 0) {
-        std::uint8_t* part = blob_of(p, slot / kPageTokens, head) + (value ? layout.offset(Side::value) : 0);
-        reinterpret_cast<std::uint16_t*>(part + layout.of(value ? Side::value : Side::key).scales_offset())[PageSide::scale_index(static_cast<int>(slot % kPageTokens))] = scale;
+        std::uint8_t* part = blob_of(p, page_of(slot), head) + (value ? layout.offset(Side::value) : 0);
+        reinterpret_cast<std::uint16_t*>(part + layout.of(value ? Side::value : Side::key).scales_offset())[PageSide::scale_index(place_of(slot))] = scale;
     }
 }
 
@@ -65,12 +65,12 @@ template <int kHeadDim, int kLanes, class Reference>
 __device__ __forceinline__ void centre(const AppendParams& p, const PageLayout& layout, bool wanted, std::int64_t slot, int head, float* x, Reference&& reference) {
     constexpr int D = device::RotationShape<kHeadDim>::kPadded;
     const int lane = threadIdx.x % kLanes;
-    auto* kept = reinterpret_cast<std::uint16_t*>(blob_of(p, slot / kPageTokens, head) + layout.keys().reference_offset());
+    auto* kept = reinterpret_cast<std::uint16_t*>(blob_of(p, page_of(slot), head) + layout.keys().reference_offset());
 #pragma unroll
     for (int k = 0; k < D / kLanes; ++k) {
         const std::uint16_t own = wanted ? reference(k) : 0;
         if (kLanes * k < kHeadDim && (kLanes * (k + 1) <= kHeadDim || lane + kLanes * k < kHeadDim)) x[k] = x[k] - device::half_value(own);
-        if (wanted && slot % kPageTokens == 0) kept[lane + kLanes * k] = own;
+        if (wanted && place_of(slot) == 0) kept[lane + kLanes * k] = own;
     }
 }
 
@@ -147,13 +147,13 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
     __syncthreads();
     const std::int64_t* slots = shared.slots;
     for (int i = thread; i < kWindow; i += kAppendThreads) {  // whole warps
-        const bool linked = i > 0 && slots[i - 1] >= 0 && slots[i] == slots[i - 1] + 1 && slots[i] % kPageTokens != 0;
+        const bool linked = i > 0 && slots[i - 1] >= 0 && slots[i] == slots[i - 1] + 1 && place_of(slots[i]) != 0;
         const unsigned word = __ballot_sync(~0u, linked);
         if (lane == 0) shared.links.words[i / 32] = word;
     }
     if (by_warp && warp < 2 * num && warp % 2 == 0 && lane < D / 16) {  // the reference that most likely counts, on its way too
         const std::int64_t slot = slots[kBefore + warp / 2];
-        if (slot >= 0) device::prefetch_l2(blob_of(p, slot / kPageTokens, head) + layout.keys().reference_offset() + 32 * lane);
+        if (slot >= 0) device::prefetch_l2(blob_of(p, page_of(slot), head) + layout.keys().reference_offset() + 32 * lane);
     }
     __syncthreads();
     bool wants_mean = false;
@@ -219,7 +219,8 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
             code_by_warp<kHeadDim>(p, layout, shared, shared.tokens[n], value, head, x, row0 + n * kStride);
             if (!by_warp) continue;
             __syncwarp();
-            write_run<kHeadDim>(p, layout, value, shared.tokens[n].slot, 1, head, row0 + n * kStride, 0, 1);
+            if constexpr (kTokensStandAlone<kHeadDim>) write_one<kHeadDim>(p, layout, value, shared.tokens[n].slot, head, row0 + n * kStride);
+            else write_run<kHeadDim>(p, layout, value, shared.tokens[n].slot, 1, head, row0 + n * kStride, 0, 1);
         }
     }
     if (by_warp) return;

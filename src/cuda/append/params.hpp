@@ -1,10 +1,16 @@
 // What one launch of the encoding kernel is handed: plain data, trusted. include/turboquant/cuda.hpp says what it means to users.
 #pragma once
 
+#include "core/page.hpp"
 #include "cuda/attend/params.hpp"
 #include "cuda/device/encode.cuh"
 
 namespace turboquant::cuda {
+
+// Where a slot that is not negative lies: its page, and its place there. (Divisions of signed numbers take several instructions.)
+constexpr std::int64_t page_of(std::int64_t slot) { return slot >> 6; }
+constexpr int place_of(std::int64_t slot) { return static_cast<int>(slot & 63); }
+static_assert(kPageTokens == 64);
 
 struct AppendSide {
     const void* rows;                    // [tokens][kv_heads][head_dim]

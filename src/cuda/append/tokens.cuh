@@ -43,13 +43,13 @@ __device__ inline AppendToken describe_token(const AppendParams& p, const std::i
     if (token.slot < 0) return token;
     int begin = links.begin_of_run(at), end = links.end_of_run(at);
     // Where slots of the page were skipped in this call, the run that begins the page counts, if it is in this call.
-    const int place = static_cast<int>(slots[begin] % kPageTokens);
+    const int place = place_of(slots[begin]);
     if (place != 0 && slots[begin - place] == slots[begin] - place) {
         begin -= place;
         end = links.end_of_run(begin);
     }
-    token.starts_page = slots[begin] % kPageTokens == 0;
-    token.page = static_cast<std::int32_t>(token.slot / kPageTokens);
+    token.starts_page = place_of(slots[begin]) == 0;
+    token.page = static_cast<std::int32_t>(page_of(token.slot));
     if (!p.centred) return token;
     token.source = Source::stored;
     if (!token.starts_page) return token;
