@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "core/half.hpp"
@@ -46,13 +47,14 @@ struct Case {
     bool causal = false;      // row r sees r tokens fewer than the last
     bool sink = false;        // token 0 is looked at by all and has a tiny value
     bool nan_in_unused = false;
+    bool halves = false;      // of pages, one after the other
 };
 
 template <int KB, int VB, int R, int HD>
 void check(const Case& c) {
     using Math = device::PageMath<KB, VB, R, HD>;
     constexpr int D = Math::D, kPages = 3, T = kPages * kPageTokens;
-    const PageLayout layout{HD, KB, VB};
+    constexpr PageLayout layout{HD, KB, VB};
     Spec spec;
     spec.head_dim = HD;
     spec.key_bits = KB;
@@ -106,21 +108,22 @@ void check(const Case& c) {
     std::vector<std::uint32_t> pairs(static_cast<std::size_t>(64) * Math::kTiles * Math::kPairs);
     test::Warp::run([&] {
         const int lane = device::lane_id(), g = lane >> 2, t = lane & 3;
-        const auto pair = [&](int tile, int i) { return &pairs[2 * ((tile * Math::kPairs + i) * 32 + lane)]; };
+        const auto pair = [&](int tile, int i, int of) { return &pairs[2 * ((tile * Math::kPairs + i) * 32 + of)]; };
         Math math;
         math.init();
         math.reset();
         for (int tile = 0; tile < Math::kTiles; ++tile) {
-            float x[D / 4];
-            for (int i = 0; i < D / 4; ++i) {
-                const int j = D / 4 * t + i;
+            float x[Math::kBrought];
+            for (int i = 0; i < Math::kBrought; ++i) {
+                const int j = Math::first_brought(g, t) + i;
                 x[i] = j < HD ? q[Math::row_of_lane(tile, g) * HD + j] : 0;
             }
-            math.load_query(x, tile, scale * device::kLog2E, keys.rotation->norm, signs.key, signs.paley, [&](int i, std::uint32_t w0, std::uint32_t w1) {
-                pair(tile, i)[0] = w0;
-                pair(tile, i)[1] = w1;
+            math.load_query(x, tile, scale * device::kLog2E, keys.rotation->norm, signs.key, signs.paley, [&](int of, int i, std::uint32_t w0, std::uint32_t w1) {
+                pair(tile, i, of)[0] = w0;
+                pair(tile, i, of)[1] = w1;
             });
         }
+        device::sync_lanes();
         for (int p = 0; p < kPages; ++p) {
             const std::uint8_t* key_part = blobs[p].data();
             const std::uint8_t* value_part = key_part + layout.offset(Side::value);
@@ -129,26 +132,41 @@ void check(const Case& c) {
                 std::memcpy(&w, part + side.word_offset(lane, i), 4);
                 return w;
             };
-            std::uint32_t key_scales[4], value_scales[4];
-            std::memcpy(key_scales, key_part + layout.keys().scales_offset() + 16 * g, 16);
-            std::memcpy(value_scales, value_part + layout.values().scales_offset() + 16 * g, 16);
-            float scores[4][2][Math::kColumns], bias[Math::kColumns], units[Math::kColumns];
-            math.score_keys([&](int n, std::uint32_t* w) { for (int i = 0; i < KB; ++i) w[i] = word(layout.keys(), key_part, layout.keys().group_word(n, i)); }, key_scales, scores);
-            math.score_reference([&](int i, std::uint32_t* a) { std::memcpy(a, key_part + layout.keys().reference_offset() + 2 * (D / 4) * t + 16 * i, 16); },
-                                 [&](int tile, int i, std::uint32_t* b) { std::copy_n(pair(tile, i), 2, b); }, bias);
-            int first[Math::kColumns], last[Math::kColumns];
-            for (int n = 0; n < Math::kColumns; ++n) {
-                units[n] = math.unit[n];
-                first[n] = first_of(Math::row_of_column(n, t)) - p * kPageTokens;
-                last[n] = last_of(Math::row_of_column(n, t)) - p * kPageTokens;
+            const auto add = [&](auto pieces, int piece) {
+                constexpr int kPieces = decltype(pieces)::value, kM = Math::kMTiles / kPieces, kKeyWords = layout.keys().words_per_lane() / kPieces,
+                              kValueWords = layout.values().words_per_lane() / kPieces;
+                std::uint32_t key_scales[kM], value_scales[kM];
+                std::memcpy(key_scales, key_part + layout.keys().scales_offset() + 16 * g + 8 * piece, 4 * kM);
+                std::memcpy(value_scales, value_part + layout.values().scales_offset() + 16 * g + 8 * piece, 4 * kM);
+                float scores[kM][2][Math::kColumns], bias[Math::kColumns], units[Math::kColumns];
+                math.score_keys([&](int n, std::uint32_t* w) {
+                    for (int i = 0; i < KB; ++i) w[i] = word(layout.keys(), key_part, piece * kKeyWords + layout.keys().group_word(n, i));
+                }, key_scales, scores);
+                math.score_reference([&](int i, std::uint32_t* a) { std::memcpy(a, key_part + layout.keys().reference_offset() + 2 * (D / 4) * t + 16 * i, 16); },
+                                     [&](int tile, int i, std::uint32_t* b) { std::copy_n(pair(tile, i, lane), 2, b); }, bias);
+                const int from = p * kPageTokens + 16 * kM * piece;
+                int first[Math::kColumns], last[Math::kColumns];
+                for (int n = 0; n < Math::kColumns; ++n) {
+                    units[n] = math.unit[n];
+                    first[n] = first_of(Math::row_of_column(n, t)) - from;
+                    last[n] = last_of(Math::row_of_column(n, t)) - from;
+                }
+                if (c.cap) math.cap_scores(scores, bias, units, c.cap * device::kLog2E);
+                math.hide(scores, value_scales, first, last, first_of(0) - from, last_of(R - 1) - from);
+                std::uint32_t packed[Math::kParts][kM];
+                math.soften(scores, value_scales, units, bias, packed);
+                math.add_values([&](int s, int j, std::uint32_t* w) {
+                    for (int i = 0; i < VB; ++i) w[i] = word(layout.values(), value_part, piece * kValueWords + layout.values().group_word(s * (D / 32) + j, i));
+                }, packed);
+            };
+            if constexpr (layout.keys().words_per_lane() % 8 == 0 && layout.values().words_per_lane() % 8 == 0) {
+                if (c.halves) {
+                    add(std::integral_constant<int, 2>(), 0);
+                    add(std::integral_constant<int, 2>(), 1);
+                    continue;
+                }
             }
-            if (c.cap) math.cap_scores(scores, bias, units, c.cap * device::kLog2E);
-            math.hide(scores, value_scales, first, last, first_of(0) - p * kPageTokens, last_of(R - 1) - p * kPageTokens);
-            std::uint32_t packed[Math::kParts][4];
-            math.soften(scores, value_scales, units, bias, packed);
-            math.add_values([&](int s, int j, std::uint32_t* w) {
-                for (int i = 0; i < VB; ++i) w[i] = word(layout.values(), value_part, layout.values().group_word(s * (D / 32) + j, i));
-            }, packed);
+            add(std::integral_constant<int, 1>(), 0);
         }
         math.finish();
         for (int n = 0; n < Math::kColumns; ++n) {
@@ -219,6 +237,16 @@ TEST(PageMath, EveryHeadSize) {
     check<2, 4, 8, 112>({.bias = 1});
     check<3, 4, 8, 192>({.bias = 1});
     check<4, 2, 8, 256>({.bias = 1});
+    check<4, 4, 4, 64>({.bias = 1});  // 4 rows, of which two lanes share the work
+    check<3, 2, 4, 256>({.bias = 1});
+}
+
+TEST(PageMath, HalvesOfPages) {
+    check<4, 4, 4, 128>({.bias = 1, .halves = true});
+    check<3, 3, 8, 128>({.tokens = 131, .nan_in_unused = true, .halves = true});  // one half has no token that counts
+    check<2, 2, 4, 128>({.tokens = 150, .window = 70, .causal = true, .nan_in_unused = true, .halves = true});
+    check<8, 4, 4, 64>({.sharpness = 3, .cap = 5, .halves = true});
+    check<4, 2, 8, 256>({.sharpness = 3, .sink = true, .halves = true});
 }
 
 TEST(PageMath, ReferencesCount) {

@@ -37,7 +37,7 @@ double attend_error(const RecordCase& c, int processors = 1) {
     std::vector<std::uint8_t> output(problem.query.size() * 4, 0xff), workspace(cuda::plain_workspace_bytes(c.page.head_dim, processors) + 256, 0xff);
     std::vector<float> log_sum(static_cast<std::size_t>(problem.tokens()) * args.query_heads, NAN);
     auto* aligned = workspace.data() + (256 - reinterpret_cast<std::uintptr_t>(workspace.data()) % 256) % 256;
-    std::fill_n(aligned, cuda::counter_bytes(processors), std::uint8_t{0});
+    std::fill_n(aligned, cuda::zeroed_bytes(processors), std::uint8_t{0});
     args.output = output.data();
     args.log_sum = log_sum.data();
     args.workspace = aligned;
@@ -53,7 +53,7 @@ double attend_error(const RecordCase& c, int processors = 1) {
             Warp::run([&] { cuda::attend_item<kHeadDim>(p, item, levels, *memory); });
         }
     });
-    EXPECT_TRUE(std::all_of(aligned, aligned + cuda::counter_bytes(processors), [](std::uint8_t b) { return b == 0; })) << describe(c);
+    EXPECT_TRUE(std::all_of(aligned, aligned + cuda::zeroed_bytes(processors), [](std::uint8_t b) { return b == 0; })) << describe(c);
     const double error = problem.error(problem.widened(output), log_sum);
     EXPECT_LT(error, c.output_number == cuda::Number::bf16 ? 6e-3 : 2e-3) << describe(c);
     return error;
@@ -199,7 +199,7 @@ TEST(PlainPolicy, PiecesFitTheWorkspace) {
                 }
             }
         }
-        EXPECT_LE(static_cast<std::size_t>(processors) * cuda::kPlainBusyWarps * sizeof(unsigned), cuda::counter_bytes(processors));
+        EXPECT_LE(static_cast<std::size_t>(processors) * cuda::kPlainBusyWarps * sizeof(unsigned), cuda::zeroed_bytes(processors));
     }
     EXPECT_EQ(cuda::plain_splits(cuda::plain_units(1, 8, 4, 1), 132), 264);
 }

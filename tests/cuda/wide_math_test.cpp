@@ -140,7 +140,7 @@ void check(const Case& c) {
             float x[D / 4];
             for (int i = 0; i < D / 4; ++i) x[i] = D / 4 * t + i < HD ? q[r * HD + D / 4 * t + i] : 0;
             typename Math::Loader loader;
-            loader.load_query(x, 0, scale * device::kLog2E, keys.rotation->norm, sign[0], paley, [&](int i, std::uint32_t w0, std::uint32_t w1) {
+            loader.load_query(x, 0, scale * device::kLog2E, keys.rotation->norm, sign[0], paley, [&](int, int i, std::uint32_t w0, std::uint32_t w1) {
                 std::uint32_t* words = &halves[r * D / 2 + D / 8 * t + 4 * (i / 2)];
                 words[i % 2] = w0;
                 words[2 + i % 2] = w1;

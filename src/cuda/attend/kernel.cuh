@@ -2,12 +2,27 @@
 // own (ring.cuh, device/page_math.cuh), pieces of a unit are put together at the end (merge.cuh).
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/attend/merge.cuh"
 #include "cuda/attend/ring.cuh"
 #include "cuda/attend/rows.cuh"
 #include "cuda/device/page_math.cuh"
 
 namespace turboquant::cuda {
+
+// A lane's scales of the kM m-tiles from number kM * piece on, two to a word.
+template <int kM>
+__device__ __forceinline__ void load_scales(std::uint32_t at, int piece, std::uint32_t* scales) {
+    if constexpr (kM == 4) {
+        const uint4 four = device::load_shared16(at);
+        scales[0] = four.x; scales[1] = four.y; scales[2] = four.z; scales[3] = four.w;
+    } else {
+        static_assert(kM == 2);
+        const uint2 two = device::load_shared8(at + 8 * piece);
+        scales[0] = two.x; scales[1] = two.y;
+    }
+}
 
 template <int kKeyBits, int kValueBits, int kRows, int kHeadDim, Target kTarget>
 __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHeadDim, kTarget>::kWarps * 32, 1) attend_kernel(const __grid_constant__ AttendParams p) {
@@ -22,34 +37,42 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     __shared__ __align__(16) std::uint32_t plan_scratch[4 * kWarps];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     start_early(p);
+    std::uint8_t* own = memory + warp * Shape::warp_bytes();
+    Ring<Shape, kRows>::init(device::shared_address(own));
 
     Sequence* sequences = reinterpret_cast<Sequence*>(memory + Shape::kPlan);
     const Plan plan = make_plan<kRows, kWarps * 32>(p, sequences, plan_scratch);
     if (lane == 0) segments.last_start[warp] = segments.first_start[warp] = kNone;
     const std::uint32_t cut = plan.cut(blockIdx.x, min(lane, kWarps)), begin = __shfl_sync(~0u, cut, 0), end = __shfl_sync(~0u, cut, kWarps), num = end - begin;
     std::uint32_t mine = min(max(__shfl_sync(~0u, cut, warp), begin), end), mine_end = min(max(__shfl_sync(~0u, cut, warp + 1), begin), end);
-    if (num <= kWarps) {  // one page each, for the last warps: neighbours run on different quarters of the processor
-        mine = warp + num < kWarps ? begin : begin + warp + num - kWarps;
-        mine_end = warp + num < kWarps ? begin : mine + 1;
+    // Few pages: one for each of the last warps, so that neighbours run on different quarters of the processor. Very few: two warps share a page, half of its
+    // tokens each.
+    const bool halves = Shape::kHalves && 2 * num <= kWarps;
+    int half = 0;
+    if (num <= kWarps) {
+        const std::uint32_t idle = kWarps - (halves ? 2 * num : num), place = warp - idle;
+        const bool idles = static_cast<std::uint32_t>(warp) < idle;
+        half = static_cast<int>(place & (halves ? 1 : 0));
+        mine = idles ? begin : begin + (halves ? place / 2 : place);
+        mine_end = idles ? begin : mine + 1;
     }
     const bool busy = mine < mine_end;
-    std::uint8_t* own = memory + warp * Shape::warp_bytes();
     std::uint8_t* pairs = own + Shape::ring_bytes(Shape::kSlots);  // this lane's queries in binary16, 8 or 16 bytes at a time
 
     Unit unit{};
-    uint4 raw[kTiles][D / 32];
+    uint4 raw[kTiles][Math::kBrought / 8];
     const auto fetch_query = [&] {
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
             const Row row = row_of<kRows>(p, unit, Math::row_of_lane(tile, g));
 #pragma unroll
-            for (int i = 0; i < D / 32; ++i) {
-                const int first = D / 4 * t + 8 * i;
+            for (int i = 0; i < Math::kBrought / 8; ++i) {
+                const int first = Math::first_brought(g, t) + 8 * i;
                 raw[tile][i] = first < kHeadDim ? load_query16(p, row, first) : make_uint4(0, 0, 0, 0);
             }
         }
     };
-    Ring<Shape, kRows> ring(p, plan, mine, mine_end, device::shared_address(own), device::shared_address(memory + Shape::kBarriers + warp * 64));
+    Ring<Shape, kRows> ring(p, plan, mine, mine_end, device::shared_address(own));
     bool waited = p.early != 2;
     if (busy) {
         unit = unit_at<kRows>(plan, p, mine);
@@ -59,7 +82,6 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
             waited = true;
         }
         if (waited) fetch_query();  // before the ring is filled: a load issued after it waits behind all of it
-        ring.init();
         ring.fill();
     }
     if (num > 0 && (warp == 0 || warp == 2)) {  // worked out while the first pages are on their way
@@ -82,16 +104,18 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
         math.reset();
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
-            float x[D / 4];
+            float x[Math::kBrought];
 #pragma unroll
-            for (int i = 0; i < D / 32; ++i) {
+            for (int i = 0; i < Math::kBrought / 8; ++i) {
 #pragma unroll
                 for (int k = 0; k < 4; ++k) widen(p, device::component(raw[tile][i], k), x + 8 * i + 2 * k);
             }
-            uint2* keep = reinterpret_cast<uint2*>(pairs) + tile * Math::kPairs * 32 + lane * kPairsAtOnce;
-            math.load_query(x, tile, p.scale, p.norm, p.keys.sign, p.keys.paley,
-                            [&](int i, std::uint32_t w0, std::uint32_t w1) { keep[i / kPairsAtOnce * 32 * kPairsAtOnce + i % kPairsAtOnce] = make_uint2(w0, w1); });
+            uint2* keep = reinterpret_cast<uint2*>(pairs) + tile * Math::kPairs * 32;
+            math.load_query(x, tile, p.scale, p.norm, p.keys.sign, p.keys.paley, [&](int of, int i, std::uint32_t w0, std::uint32_t w1) {
+                keep[(i / kPairsAtOnce * 32 + of) * kPairsAtOnce + i % kPairsAtOnce] = make_uint2(w0, w1);
+            });
         }
+        if constexpr (Math::kShared) __syncwarp();
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) last_position[n] = row_of<kRows>(p, unit, Math::row_of_column(n, t)).position;
         lowest = row_of<kRows>(p, unit, 0).position;
@@ -132,27 +156,20 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
         __syncwarp();
     };
 
-    std::uint32_t item = mine;
-#pragma unroll 1
-    while (busy) {
-        if (item != mine && (item == mine_end || item == unit.end())) {
-            end_segment(item);
-            if (item == mine_end) break;
-            unit = unit_at<kRows>(plan, p, item);
-            fetch_query();
-        }
-        if (item == mine || item == unit.start) start_unit(item);
-        float scores[4][2][kColumns], bias[kColumns], units[kColumns];
-        std::uint32_t packed[Math::kParts][4];
+    // Adds the next part of the ring: a page, or its half `piece` where kPieces is 2.
+    const auto add_page = [&](std::uint32_t item, auto pieces, int piece) {
+        constexpr int kPieces = decltype(pieces)::value, kM = Math::kMTiles / kPieces;
+        float scores[kM][2][kColumns], bias[kColumns], units[kColumns];
+        std::uint32_t packed[Math::kParts][kM];
         {
             const std::uint32_t part = ring.take();
-            LaneWords<Shape, Side::key> words(part);
-            const uint4 scales = device::load_shared16(part + kKeys.scales_offset() + 16 * g);
-            const std::uint32_t four[4] = {scales.x, scales.y, scales.z, scales.w};
+            LaneWords<Shape, Side::key, kPieces> words(part, piece);
+            std::uint32_t key_scales[4];
+            load_scales<kM>(part + kKeys.scales_offset() + 16 * g, piece, key_scales);
             math.score_keys([&](int n, std::uint32_t* w) {
 #pragma unroll
                 for (int i = 0; i < kKeyBits; ++i) w[i] = words(kKeys.group_word(n, i));
-            }, four, scores);
+            }, key_scales, scores);
             uint4 two{};
             math.score_reference(
                 [&](int i, std::uint32_t* a) {
@@ -172,14 +189,14 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
             ring.release();
         }
         const std::uint32_t part = ring.take();
-        const uint4 scales = device::load_shared16(part + kValues.scales_offset() + 16 * g);
-        std::uint32_t value_scales[4] = {scales.x, scales.y, scales.z, scales.w};
+        std::uint32_t value_scales[4];
+        load_scales<kM>(part + kValues.scales_offset() + 16 * g, piece, value_scales);
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) units[n] = math.unit[n];
         if (p.cap != 0) math.cap_scores(scores, bias, units, p.cap);
-        const int token = (unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens;
+        const int token = (unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens + 16 * kM * piece;
         const bool behind = p.window && token <= highest - p.window;
-        if (token + kPageTokens - 1 > lowest || behind) {
+        if (token + 16 * kM - 1 > lowest || behind) {
             int first[kColumns], last[kColumns];
 #pragma unroll
             for (int n = 0; n < kColumns; ++n) {
@@ -189,13 +206,34 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
             math.hide(scores, value_scales, first, last, p.window ? lowest - p.window + 1 - token : 0, highest - token);
         }
         math.soften(scores, value_scales, units, bias, packed);
-        LaneWords<Shape, Side::value> words(part);
+        LaneWords<Shape, Side::value, kPieces> words(part, piece);
         math.add_values([&](int s, int j, std::uint32_t* w) {
 #pragma unroll
             for (int i = 0; i < kValueBits; ++i) w[i] = words(kValues.group_word(s * (D / 32) + j, i));
         }, packed);
         ring.release();
-        ++item;
+    };
+
+    if (Shape::kHalves && halves) {
+        if (busy) {
+            start_unit(mine);
+            add_page(mine, std::integral_constant<int, Shape::kHalves ? 2 : 1>(), half);
+            end_segment(mine_end);
+        }
+    } else {
+        std::uint32_t item = mine;
+#pragma unroll 1
+        while (busy) {
+            if (item != mine && (item == mine_end || item == unit.end())) {
+                end_segment(item);
+                if (item == mine_end) break;
+                unit = unit_at<kRows>(plan, p, item);
+                fetch_query();
+            }
+            if (item == mine || item == unit.start) start_unit(item);
+            add_page(item, std::integral_constant<int, 1>(), 0);
+            ++item;
+        }
     }
     __syncthreads();
     if (num == 0) return;

@@ -80,7 +80,7 @@ Result<Workspace> attend_workspace_for(std::optional<Target> wanted, const PageS
     if (!instance.ok()) return instance.status();
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    return Workspace{instance.value()->workspace_bytes(processors.value()), counter_bytes(processors.value())};
+    return Workspace{instance.value()->workspace_bytes(processors.value()), zeroed_bytes(processors.value())};
 }
 
 Status attend(const PagedCache& cache, const AttendArgs& args, void* stream) { return attend_for(std::nullopt, cache, args, stream); }
@@ -107,8 +107,10 @@ Status attend_for(std::optional<Target> wanted, const PagedCache& cache, const A
     AttendParams p = attend_params(cache, args);
     p.group_inverse = static_cast<std::uint32_t>(((1ull << 32) + p.group - 1) / p.group);
     p.early = static_cast<std::int32_t>(args.start);
-    p.counters = static_cast<unsigned*>(args.workspace);
-    p.partials = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + counter_bytes(grid));
+    auto* const workspace = static_cast<std::uint8_t*>(args.workspace);
+    p.counters = reinterpret_cast<unsigned*>(workspace);
+    p.handed = reinterpret_cast<float*>(workspace + counter_bytes(grid));
+    p.partials = reinterpret_cast<float*>(workspace + zeroed_bytes(grid));
     p.scratch = p.partials + 2 * static_cast<std::size_t>(grid) * instance.partial;
 
     void* arguments[] = {&p};

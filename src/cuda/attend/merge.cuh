@@ -1,39 +1,14 @@
-// Putting a unit's pieces together: those of a CTA's warps, then those of CTAs that share the unit. Each row is counted by itself: the warp
-// that brings a row's last piece takes all of them, in the order of the pages, so that the result does not depend on who that is.
+// Putting a unit's pieces together: those of a CTA's warps, then those of CTAs that share the unit, in the order of the pages. The last of
+// these CTAs takes the others' pieces, row by row, as they come (hand_in.cuh).
 //
 // A piece is kept as rows of Shape::kRow floats: d weighted sums in rotated space, m (the reference of the sums, log2), l.
 #pragma once
 
+#include "cuda/attend/hand_in.cuh"
 #include "cuda/attend/policy.hpp"
 #include "cuda/attend/rows.cuh"
-#include "cuda/attend/sharing.cuh"
 
 namespace turboquant::cuda {
-
-template <int kNum>
-struct Piece {
-    float x[kNum], m, l;  // x[k]: number lane + 32 k
-
-    __device__ __forceinline__ void clear() {
-        m = device::kNothing;
-        l = 0;
-#pragma unroll
-        for (int k = 0; k < kNum; ++k) x[k] = 0;
-    }
-    __device__ __forceinline__ void rescale(float top) {
-        const float factor = device::exp2_fast(m - top);
-        m = top;
-        l *= factor;
-#pragma unroll
-        for (int k = 0; k < kNum; ++k) x[k] *= factor;
-    }
-    __device__ __forceinline__ void add(const Piece& other) {
-        const float weight = device::exp2_fast(other.m - m);
-        l = fmaf(weight, other.l, l);
-#pragma unroll
-        for (int k = 0; k < kNum; ++k) x[k] = fmaf(weight, other.x[k], x[k]);
-    }
-};
 
 constexpr std::uint32_t kNone = ~0u;
 
@@ -43,55 +18,6 @@ struct Segments {
     std::uint32_t last_start[kWarps], first_start[kWarps];  // first item of the unit; kNone: no such piece
     Unit last_unit[kWarps], first_unit[kWarps];
 };
-
-// Of one row, the pieces that CTAs (or clusters) first .. last have: row_of(c) is where c's lies. A warp.
-template <int kAtOnce, int kNum, class RowOf>
-__device__ __forceinline__ void gather(std::uint32_t first, std::uint32_t last, RowOf&& row_of, Piece<kNum>& sum) {
-    const int lane = threadIdx.x & 31;
-    sum.clear();
-#pragma unroll 1
-    for (std::uint32_t c = first; c <= last; c += kAtOnce) {
-        Piece<kNum> piece[kAtOnce];
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {  // all loads at once: those beyond the last piece repeat it and are dropped
-            const float* row = row_of(min(c + i, last));
-            const float2 ml = __ldcg(reinterpret_cast<const float2*>(row + 32 * kNum));
-            piece[i].m = ml.x;
-            piece[i].l = ml.y;
-#pragma unroll
-            for (int k = 0; k < kNum; ++k) piece[i].x[k] = __ldcg(row + lane + 32 * k);
-        }
-        float top = sum.m;
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) top = fmaxf(top, piece[i].m);
-        sum.rescale(top);
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            if (c + i <= last) sum.add(piece[i]);
-        }
-    }
-}
-
-// Leaves row r of this CTA's piece where others find it. True for the warp that brings the last piece: then sum becomes the whole.
-template <class Shape>
-__device__ __forceinline__ bool hand_in(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
-    constexpr int kNum = Shape::D / 32, kMany = kNum <= 4 ? 16 : 8;
-    const int lane = threadIdx.x & 31;
-    float* row = p.partials + sharing.part_of(blockIdx.x) * Shape::kPartial + r * Shape::kRow;
-#pragma unroll
-    for (int k = 0; k < kNum; ++k) __stcg(row + lane + 32 * k, sum.x[k]);
-    if (lane == 0) __stcg(reinterpret_cast<float2*>(row + Shape::D), make_float2(sum.m, sum.l));
-    __syncwarp();
-    unsigned* counter = p.counters + sharing.first * kMostRows + r;
-    unsigned arrived = 0;
-    if (lane == 0) arrived = device::add_acquire_release(counter);
-    if (__shfl_sync(~0u, arrived, 0) != sharing.last - sharing.first) return false;
-    if (lane == 0) *counter = 0;
-    const auto row_of = [&](std::uint32_t cta) { return p.partials + sharing.part_of(cta) * Shape::kPartial + r * Shape::kRow; };
-    if (sharing.last - sharing.first < 4) gather<4>(sharing.first, sharing.last, row_of, sum);
-    else gather<kMany>(sharing.first, sharing.last, row_of, sum);
-    return true;
-}
 
 // All threads of a CTA, after a barrier. memory: the shared memory of the CTA's warps (of its teams, wide_policy.hpp), a last piece lying at
 // its start.

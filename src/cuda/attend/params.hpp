@@ -30,14 +30,15 @@ struct AttendParams {
     Number query_number, output_number;
     std::int32_t early;               // programmatic dependent launch: 0 no, 1 wait at once, 2 wait before what an append writes; with an
                                       // overlay, whose kernel follows and waits for no other: 3 wait at once, 4 no
-    RotationBits keys, values;
+    // overlay
+    std::int32_t num_pages;
+    const std::int32_t* slot_of_page; // see OverlayTables; null: none, all pages are read as codes
     // workspace
     unsigned* counters;               // [grid][kMostRows], zero between launches
-    float* partials;                  // [2 grid][kPartial]: of a CTA's first and last unit
+    float* handed;                    // [2 grid][kPartial], the same: of a CTA's first and last unit, handed over directly
+    float* partials;                  // [2 grid][kPartial]: the same, counted
     float* scratch;                   // [grid][warps][2][kPartial]: a warp's first piece, and what it writes out
-    // overlay
-    const std::int32_t* slot_of_page; // see OverlayTables; null: none, all pages are read as codes
-    std::int32_t num_pages;
+    RotationBits keys, values;        // last: what a plan needs lies together, each line of parameters that is fetched anew takes its time
 };
 
 }  // namespace turboquant::cuda

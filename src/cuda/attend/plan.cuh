@@ -137,14 +137,17 @@ __device__ Share share_of(const AttendParams& p, int b) {
     return share;
 }
 
-__device__ inline std::uint32_t sum_up_to_lane(std::uint32_t value) {
+// Sums up to the lane, of the warp's first `lanes` lanes.
+__device__ inline void sum_up_to_lane(int lanes, std::uint32_t* a, std::uint32_t* b) {
     const int lane = threadIdx.x & 31;
-#pragma unroll
-    for (int o = 1; o < 32; o *= 2) {
-        const std::uint32_t before = __shfl_up_sync(~0u, value, o);
-        if (lane >= o) value += before;
+#pragma unroll 1
+    for (int o = 1; o < lanes; o *= 2) {
+        const std::uint32_t before_a = __shfl_up_sync(~0u, *a, o), before_b = __shfl_up_sync(~0u, *b, o);
+        if (lane >= o) {
+            *a += before_a;
+            *b += before_b;
+        }
     }
-    return value;
 }
 
 // How many CTAs take part. even: cuts fall on units.
@@ -179,12 +182,14 @@ __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint3
         const bool small = p.batch <= 32;  // every warp for itself
         const int mine = small ? lane : begin + thread;
         const Share share = share_of<kRows>(p, mine);
-        const std::uint32_t own_items = share.units * share.pages, sum_items = sum_up_to_lane(own_items), sum_units = sum_up_to_lane(share.units);
+        const std::uint32_t own_items = share.units * share.pages;
+        std::uint32_t sum_items = own_items, sum_units = share.units;
+        sum_up_to_lane(small ? p.batch : 32, &sum_items, &sum_units);
         std::uint32_t before_items = items, before_units = units, pages_low = __reduce_min_sync(~0u, share.units ? static_cast<std::uint32_t>(share.pages) : ~0u),
                       pages_high = __reduce_max_sync(~0u, static_cast<std::uint32_t>(share.pages));
         if (small) {
-            items = __shfl_sync(~0u, sum_items, 31);
-            units = __shfl_sync(~0u, sum_units, 31);
+            items = __shfl_sync(~0u, sum_items, p.batch - 1);
+            units = __shfl_sync(~0u, sum_units, p.batch - 1);
         } else {
             __syncthreads();
             if (lane == 31) reinterpret_cast<uint4*>(scratch)[warp] = make_uint4(sum_items, sum_units, pages_low, pages_high);

@@ -28,8 +28,12 @@ constexpr int wide_rows_for(int head_dim, int group, int num_queries) {
     return rows <= 16 ? 16 : 32;
 }
 
-// Bytes of the workspace that are zero between launches: the same for all kernels, which may share it.
+// Bytes of the workspace that are zero between launches: the same for all kernels, which may share it. Counters of rows, and the pieces that are handed over
+// directly (hand_in.cuh).
+inline constexpr std::uint32_t kDirectSharers = 4;                            // CTAs of a unit, at most
+inline constexpr std::size_t kHandedPiece = 8 * (256 + 4);                     // floats
 constexpr std::size_t counter_bytes(int grid) { return (static_cast<std::size_t>(grid) * kMostRows * 4 + 255) / 256 * 256; }
+constexpr std::size_t zeroed_bytes(int grid) { return counter_bytes(grid) + static_cast<std::size_t>(grid) * 2 * kHandedPiece * 4; }
 
 // What a warp would like to have, in bytes of shared memory but for the first two.
 struct AttendNeeds {
@@ -50,7 +54,7 @@ constexpr AttendFit fit_warps(const AttendNeeds& needs, std::size_t limit) {
     // Of the plan of kMaxBatch sequences, and static arrays; with room to grow where there is much.
     const std::size_t fixed = (limit < 128 * 1024 ? 20 : 24) * 1024, room = limit - fixed;
     for (int slots = needs.slots;; slots = 1) {
-        const std::size_t stage = needs.ring_bytes(slots) + needs.query;
+        const std::size_t stage = needs.ring_bytes(slots) + needs.query + 128;  // and barriers
         const bool staged = needs.warps * (stage + needs.partial) <= room;
         const std::size_t fit = room / (stage + (staged ? needs.partial : 0)), wanted = static_cast<std::size_t>(needs.warps);
         if (fit >= 4 || slots == 1) return {static_cast<int>(fit < wanted ? fit : wanted), slots, staged};
@@ -80,18 +84,21 @@ struct AttendShape {
     static constexpr int kWarps = kFit.warps, kSlots = kFit.slots;
     static constexpr int kMergeWarps = kWarps;                          // that put pieces together
     static constexpr bool kStaged = kFit.staged;
+    // Where a CTA has few pages two warps share one, each half of its tokens; words are loaded four at a time.
+    static constexpr bool kHalves = kRows <= 8 && kLayout.keys().words_per_lane() % 8 == 0 && kLayout.values().words_per_lane() % 8 == 0;
     static_assert(kWarps >= 3, "warps 0 and 2 have work of their own in the kernel");
     static constexpr std::size_t ring_bytes(int slots) { return kNeeds.ring_bytes(slots); }
     static constexpr std::size_t kStage = ring_bytes(kSlots) + kQueryBytes;
-    static constexpr std::size_t warp_bytes() { return kStage + (kStaged ? kPartialBytes : 0); }
+    static constexpr std::size_t kBarriers = kStage + (kStaged ? kPartialBytes : 0);
+    static constexpr std::size_t warp_bytes() { return kBarriers + 128; }
 
-    static constexpr std::size_t kBarriers = warp_bytes() * kWarps, kPlan = kBarriers + kWarps * 64;
+    static constexpr std::size_t kPlan = warp_bytes() * kWarps;
     static constexpr std::size_t plan_bytes(int batch) { return static_cast<std::size_t>(batch + 1) * 16; }
     static constexpr std::size_t shared_bytes(int batch) { return kPlan + plan_bytes(batch); }
     static constexpr std::size_t kPartial = static_cast<std::size_t>(kRows) * kRow;  // floats about one unit
-    static constexpr std::size_t workspace_bytes(int grid) {
-        return counter_bytes(grid) + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps);
-    }
+    static constexpr bool kDirect = kRows <= 8;  // with more, the code for it makes the page loop slower
+    static_assert(!kDirect || kPartial <= kHandedPiece);
+    static constexpr std::size_t workspace_bytes(int grid) { return zeroed_bytes(grid) + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps); }
 };
 
 }  // namespace turboquant::cuda

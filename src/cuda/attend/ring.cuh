@@ -15,15 +15,18 @@ struct Ring {
     const AttendParams& p;
     const Plan& plan;
     std::uint32_t begin, end;                // the warp's items
-    std::uint32_t memory, barriers;          // shared addresses; barriers: of bulk copies
+    std::uint32_t memory;                    // shared address of the warp's
     std::uint32_t now = 0, next = 0;         // blobs of the next 32 (64) items, one per lane, in units of 128 bytes from the pool
     bool now_old = false;                    // whether an append of this step leaves the page alone
     std::uint32_t issued = 0;                // parts issued so far
     int issue_slot = 0, take_slot = 0;
     std::uint32_t phase = 0;
 
-    __device__ Ring(const AttendParams& params, const Plan& the_plan, std::uint32_t first, std::uint32_t last, std::uint32_t memory_at, std::uint32_t barriers_at)
-        : p(params), plan(the_plan), begin(first), end(last), memory(memory_at), barriers(barriers_at) {}
+    __device__ Ring(const AttendParams& params, const Plan& the_plan, std::uint32_t first, std::uint32_t last, std::uint32_t memory_at)
+        : p(params), plan(the_plan), begin(first), end(last), memory(memory_at) {}
+
+    // Of bulk copies into a slot.
+    static __device__ std::uint32_t barrier(std::uint32_t memory, int slot) { return memory + static_cast<std::uint32_t>(Shape::kBarriers) + 8 * slot; }
 
     __device__ std::uint32_t blob_at(const Unit& unit, std::uint32_t item, bool* old) const {
         const int page = unit.first_page + static_cast<int>(item - unit.start);
@@ -46,13 +49,13 @@ struct Ring {
     __device__ bool starts_old() const {
         return (__ballot_sync(~0u, now_old) & ((1u << ((Shape::kSlots + 1) / 2)) - 1)) == (1u << ((Shape::kSlots + 1) / 2)) - 1;
     }
-    __device__ void init() {
+    // Before anything else of the kernel, so that nothing waits for it.
+    static __device__ void init(std::uint32_t memory) {
         if constexpr (kBulk) {
             if ((threadIdx.x & 31) == 0) {
-                for (int s = 0; s < Shape::kSlots; ++s) device::barrier_init(barriers + 8 * s);
+                for (int s = 0; s < Shape::kSlots; ++s) device::barrier_init(barrier(memory, s));
                 device::barrier_fence();
             }
-            __syncwarp();
         }
     }
     __device__ void issue() {
@@ -67,8 +70,8 @@ struct Ring {
             if (begin + page < end && (threadIdx.x & 31) == 0) {
                 const std::uint8_t* from = p.pool + static_cast<std::uint64_t>(blob) * 128 + (value ? Shape::kKeyPart : 0);
                 const std::uint32_t bytes = value ? Shape::kValuePart : Shape::kKeyPart;
-                device::barrier_expect(barriers + 8 * issue_slot, bytes);
-                device::bulk_copy(memory + issue_slot * static_cast<std::uint32_t>(Shape::kSlot), from, bytes, barriers + 8 * issue_slot);
+                device::barrier_expect(barrier(memory, issue_slot), bytes);
+                device::bulk_copy(memory + issue_slot * static_cast<std::uint32_t>(Shape::kSlot), from, bytes, barrier(memory, issue_slot));
             }
         } else {
             if (begin + page < end) {
@@ -88,7 +91,7 @@ struct Ring {
     // Waits for the next part; its shared address.
     __device__ std::uint32_t take() const {
         if constexpr (kBulk) {
-            device::barrier_wait(barriers + 8 * take_slot, phase);
+            device::barrier_wait(barrier(memory, take_slot), phase);
         } else {
             device::async_wait<Shape::kSlots - 1>();
             __syncwarp();
@@ -119,16 +122,18 @@ constexpr bool words_come_in_order(const PageSide& side) {
     return true;
 }
 
-// A lane's words of one side of a page in shared memory, loaded 16 bytes at a time. Word numbers must be constants after unrolling.
-template <class Shape, Side kSide>
+// A lane's words of one side of a page in shared memory, loaded 16 bytes at a time; or, as kPieces is 2, those of one half of its tokens.
+// Word numbers must be constants after unrolling.
+template <class Shape, Side kSide, int kPieces = 1>
 struct LaneWords {
     static constexpr PageSide kPart = Shape::kLayout.of(kSide);
-    static constexpr int kFull = kPart.words_per_lane() / 4, kRest = kPart.words_per_lane() % 4, kBlocks = kFull + (kRest ? 1 : 0);
-    static constexpr bool kInOrder = words_come_in_order(kPart);
+    static constexpr int kWords = kPart.words_per_lane() / kPieces, kFull = kWords / 4, kRest = kWords % 4, kBlocks = kFull + (kRest ? 1 : 0);
+    static_assert(kPieces == 1 || (kPart.words_per_lane() % kPieces == 0 && kRest == 0));
+    static constexpr bool kInOrder = kPieces == 1 && words_come_in_order(kPart);
     std::uint32_t at;
     uint4 block[kBlocks];
 
-    __device__ __forceinline__ explicit LaneWords(std::uint32_t part) : at(part) {
+    __device__ __forceinline__ explicit LaneWords(std::uint32_t part, int piece = 0) : at(part + 512 * kFull * piece) {
         if constexpr (!kInOrder) {
 #pragma unroll
             for (int i = 0; i < kBlocks; ++i) load(i);

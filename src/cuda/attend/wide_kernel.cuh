@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
             }
             typename Math::Loader loader;
             std::uint32_t words[D / 8];
-            loader.load_query(x, 0, p.scale, p.norm, p.keys.sign, p.keys.paley, [&](int i, std::uint32_t w0, std::uint32_t w1) {
+            loader.load_query(x, 0, p.scale, p.norm, p.keys.sign, p.keys.paley, [&](int, int i, std::uint32_t w0, std::uint32_t w1) {
                 words[4 * (i / 2) + i % 2] = w0;
                 words[4 * (i / 2) + 2 + i % 2] = w1;
             });

@@ -36,9 +36,8 @@ struct WideShape {
 
     static constexpr std::size_t kPlan = warp_bytes() * kWarps;
     static constexpr std::size_t shared_bytes(int batch) { return kPlan + static_cast<std::size_t>(batch + 1) * 16; }
-    static constexpr std::size_t workspace_bytes(int grid) {
-        return counter_bytes(grid) + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps);
-    }
+    static constexpr bool kDirect = false;
+    static constexpr std::size_t workspace_bytes(int grid) { return zeroed_bytes(grid) + 8 * static_cast<std::size_t>(grid) * kPartial * (1 + kWarps); }
 };
 
 }  // namespace turboquant::cuda

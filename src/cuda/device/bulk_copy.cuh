@@ -34,6 +34,19 @@ TQ_DEV unsigned add_acquire_release(unsigned* counter) {
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0,[%1],1;" : "=r"(before) : "l"(counter) : "memory");
     return before;
 }
+// kNum words side by side, aligned to as many: what other CTAs of the launch write meanwhile, and writing for them. Not ordered with anything.
+template <int kNum>
+TQ_DEV void load_relaxed(const float* from, std::uint32_t* x) {
+    if constexpr (kNum == 4) asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "l"(from) : "memory");
+    else if constexpr (kNum == 2) asm volatile("ld.relaxed.gpu.global.v2.u32 {%0,%1},[%2];" : "=r"(x[0]), "=r"(x[1]) : "l"(from) : "memory");
+    else asm volatile("ld.relaxed.gpu.global.u32 %0,[%1];" : "=r"(x[0]) : "l"(from) : "memory");
+}
+template <int kNum>
+TQ_DEV void store_relaxed(float* to, const std::uint32_t* x) {
+    if constexpr (kNum == 4) asm volatile("st.relaxed.gpu.global.v4.u32 [%0],{%1,%2,%3,%4};" ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
+    else if constexpr (kNum == 2) asm volatile("st.relaxed.gpu.global.v2.u32 [%0],{%1,%2};" ::"l"(to), "r"(x[0]), "r"(x[1]) : "memory");
+    else asm volatile("st.relaxed.gpu.global.u32 [%0],%1;" ::"l"(to), "r"(x[0]) : "memory");
+}
 TQ_DEV uint4 load_shared16(std::uint32_t address) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));

@@ -39,6 +39,11 @@ struct PageMath {
 
     static TQ_DEV int row_of_column(int n, int t) { return kFew ? t : 8 * (n / 2) + 2 * t + n % 2; }
     static TQ_DEV int row_of_lane(int tile, int g) { return kFew ? g >> 1 : 8 * tile + g; }
+    // The numbers of a row of queries that a lane brings. With 4 rows two lanes, of an even g and the odd one after it, want the same ones, once as hi and once as
+    // lo: where the rotation allows it each brings half of them.
+    static constexpr bool kShared = kFew && RotationShape<kHeadDim>::kBase == 1;
+    static constexpr int kBrought = kShared ? D / 8 : D / 4;
+    static TQ_DEV int first_brought(int g, int t) { return D / 4 * t + (kShared ? D / 8 * (g & 1) : 0); }
 
     TQ_DEV void init() { keys.init(); values.init(); }
     TQ_DEV void reset() {
@@ -51,50 +56,51 @@ struct PageMath {
         }
     }
 
-    // x: the d/4 dims from (d/4) t on of row row_of_lane(tile, g), not rotated. keep(i, w0, w1): keeps pair i of kPairs for
-    // score_reference, the lane's own: numbers of the row in binary16, times a power of two. scale: softmax scale times log2(e); norm: of
-    // the rotation.
+    // x: kBrought numbers from first_brought() on of row row_of_lane(tile, g), not rotated. keep(lane, i, w0, w1): keeps pair i of kPairs of `lane` for
+    // score_reference: numbers of the row in binary16, times a power of two; seen by the lane after sync_lanes(). scale: softmax scale times log2(e); norm:
+    // of the rotation.
     template <class Keep>
     TQ_DEV void load_query(float* x, int tile, float scale, float norm, const std::uint32_t* sign, const std::uint32_t* paley, Keep&& keep) {
-        constexpr int kNum = D / 4;
-        const int g = lane_id() >> 2, t = lane_id() & 3;
-        float largest = 1e-18f;
-        TQ_UNROLL
-        for (int i = 0; i < kNum; ++i) largest = fmaxf(largest, fabsf(x[i]));
-        largest = fmaxf(largest, exchange(largest, 1));
-        largest = fmaxf(largest, exchange(largest, 2));
+        const int lane = lane_id(), g = lane >> 2, t = lane & 3, odd = g & 1;
+        float largest = largest_of_row(x);
         const std::uint32_t exponent = as_bits(largest) >> 23 & 255;         // the largest becomes 2^6 .. 2^7
         const float to_half = as_float((260u - (exponent > 200 ? 200u : exponent)) << 23);
         TQ_UNROLL
-        for (int i = 0; i < kNum / 8; ++i) {
+        for (int i = 0; i < kBrought / 8; ++i) {
             std::uint32_t h[4];
             TQ_UNROLL
             for (int k = 0; k < 4; ++k) h[k] = pack_halves(x[8 * i + 2 * k] * to_half, x[8 * i + 2 * k + 1] * to_half);
-            if constexpr (kFew) {
-                keep(i, g & 1 ? h[1] : h[0], g & 1 ? h[3] : h[2]);
+            if constexpr (kShared) {
+                const int pair = kBrought / 8 * odd + i;
+                keep(lane & ~4, pair, h[0], h[2]);
+                keep(lane | 4, pair, h[1], h[3]);
+            } else if constexpr (kFew) {
+                keep(lane, i, odd ? h[1] : h[0], odd ? h[3] : h[2]);
             } else {
-                keep(2 * i, h[0], h[2]);
-                keep(2 * i + 1, h[1], h[3]);
+                keep(lane, 2 * i, h[0], h[2]);
+                keep(lane, 2 * i + 1, h[1], h[3]);
             }
         }
         const float back = scale / to_half;
 
-        rotate_quads<kHeadDim>(x, sign, paley);
-        largest = 1e-18f;
-        TQ_UNROLL
-        for (int i = 0; i < kNum; ++i) largest = fmaxf(largest, fabsf(x[i]));
-        largest = fmaxf(largest, exchange(largest, 1));
-        largest = fmaxf(largest, exchange(largest, 2));
+        if constexpr (kShared) rotate_eighths<kHeadDim>(x, sign);
+        else rotate_quads<kHeadDim>(x, sign, paley);
+        largest = largest_of_row(x);
         const float inverse = 32512.0f * reciprocal_fast(largest), mine = largest * (1.0f / 32512.0f) * norm * scale;
+        constexpr int kWords = kBrought / 4;
         TQ_UNROLL
-        for (int j = 0; j < 2 * kSteps; ++j) {
+        for (int j = 0; j < kWords; ++j) {
             std::uint32_t y[4];  // low 16 bits: the integer + 128
             TQ_UNROLL
             for (int b = 0; b < 4; ++b) y[b] = as_bits(fmaf(x[4 * j + b], inverse, kMagic + 128.0f));
             const std::uint32_t p = permute_bytes(y[0], y[1], 0x5140), r = permute_bytes(y[2], y[3], 0x5140);
             const std::uint32_t hi = permute_bytes(p, r, 0x7632), lo = permute_bytes(p, r, 0x5410) ^ 0x80808080u;
-            if constexpr (kFew) {
-                query[0][j >> 1][j & 1] = g & 1 ? lo : hi;
+            if constexpr (kShared) {
+                const std::uint32_t own = odd ? lo : hi, got = exchange(odd ? hi : lo, 4);
+                query[0][j >> 1][j & 1] = odd ? got : own;
+                query[0][(kWords + j) >> 1][(kWords + j) & 1] = odd ? own : got;
+            } else if constexpr (kFew) {
+                query[0][j >> 1][j & 1] = odd ? lo : hi;
             } else {
                 query[2 * tile % kParts][j >> 1][j & 1] = hi;
                 query[(2 * tile + 1) % kParts][j >> 1][j & 1] = lo;
@@ -110,6 +116,14 @@ struct PageMath {
                 reference_unit[(2 * tile + e) % kColumns] = from_lane(back, 8 * t + 4 * e);
             }
         }
+    }
+    static TQ_DEV float largest_of_row(const float* x) {
+        float largest = 1e-18f;
+        TQ_UNROLL
+        for (int i = 0; i < kBrought; ++i) largest = fmaxf(largest, fabsf(x[i]));
+        TQ_UNROLL
+        for (int apart = 1; apart <= (kShared ? 4 : 2); apart *= 2) largest = fmaxf(largest, exchange(largest, apart));
+        return largest;
     }
 
     // bias[n] = q . reference in log2 units. reference(i, a): words 4i .. 4i+3 of the d/8 words (two binary16 each) from dim (d/4) t on.
@@ -147,13 +161,15 @@ struct PageMath {
         }
     }
 
+    // What follows is done for kM m-tiles of a page, all four or two; tokens, groups, scales and words count from the first of them.
+    //
     // scores[m-tile][half of 8 tokens][column] = sum of query integers times codewords, times the key's scale. Token of (mt, r): 16 mt +
-    // 8 r + g. words(k, w): the kKeyBits words of group k. scales: the lane's eight, as four words.
-    template <class Words>
-    TQ_DEV void score_keys(Words&& words, const std::uint32_t* scales, float (*scores)[2][kColumns]) const {
+    // 8 r + g. words(k, w): the kKeyBits words of group k. scales: of the lane's tokens, two to a word.
+    template <class Words, int kM>
+    TQ_DEV void score_keys(Words&& words, const std::uint32_t* scales, float (&scores)[kM][2][kColumns]) const {
         const int start[4] = {kMagicBits, kMagicBits, kMagicBits, kMagicBits};
         TQ_UNROLL
-        for (int step = 0; step < kMTiles / kTogether; ++step) {
+        for (int step = 0; step < kM / kTogether; ++step) {
             std::uint32_t a[kGroups * 8], second[kGroups * 8];
             TQ_UNROLL
             for (int k = 0; k < kGroups; ++k) {
@@ -196,10 +212,11 @@ struct PageMath {
     }
 
     // Soft cap: scores become cap * tanh(score / cap); afterwards they are in log2 units, with units of 1 and no bias. cap: in log2 units.
-    TQ_DEV void cap_scores(float (*scores)[2][kColumns], float* bias, float* units, float cap) const {
+    template <int kM>
+    TQ_DEV void cap_scores(float (&scores)[kM][2][kColumns], float* bias, float* units, float cap) const {
         const float inverse = 2.0f * kLog2E / cap;
         TQ_UNROLL
-        for (int mt = 0; mt < kMTiles; ++mt) {
+        for (int mt = 0; mt < kM; ++mt) {
             TQ_UNROLL
             for (int r = 0; r < 2; ++r) {
                 TQ_UNROLL
@@ -215,10 +232,11 @@ struct PageMath {
 
     // Hides tokens: column n sees those in [first[n], last[n]], counted from the page's first. Value scales of tokens that no column of
     // the warp sees ([any_first, any_last]) become zero: unused slots may hold anything.
-    TQ_DEV void hide(float (*scores)[2][kColumns], std::uint32_t* value_scales, const int* first, const int* last, int any_first, int any_last) const {
+    template <int kM>
+    TQ_DEV void hide(float (&scores)[kM][2][kColumns], std::uint32_t* value_scales, const int* first, const int* last, int any_first, int any_last) const {
         const int g = lane_id() >> 2;
         TQ_UNROLL
-        for (int mt = 0; mt < kMTiles; ++mt) {
+        for (int mt = 0; mt < kM; ++mt) {
             TQ_UNROLL
             for (int r = 0; r < 2; ++r) {
                 const int token = 16 * mt + 8 * r + g;
@@ -232,9 +250,10 @@ struct PageMath {
     }
 
     // A visible value whose scale is NaN makes its rows NaN: the weights, being integers, would lose it.
-    TQ_DEV void poison(float (*scores)[2][kColumns], const std::uint32_t* value_scales) const {
+    template <int kM>
+    TQ_DEV void poison(float (&scores)[kM][2][kColumns], const std::uint32_t* value_scales) const {
         TQ_UNROLL
-        for (int mt = 0; mt < kMTiles; ++mt) {
+        for (int mt = 0; mt < kM; ++mt) {
             TQ_UNROLL
             for (int r = 0; r < 2; ++r) {
                 const float v = r ? high_half(value_scales[mt]) : low_half(value_scales[mt]);
@@ -248,11 +267,12 @@ struct PageMath {
     }
 
     // Weights of the page as operands packed[part][m-tile] for add_values; raises l. units and bias: of the scores, log2.
-    TQ_DEV void soften(float (*scores)[2][kColumns], const std::uint32_t* value_scales, const float* units, const float* bias, std::uint32_t (*packed)[kMTiles]) {
+    template <int kM>
+    TQ_DEV void soften(float (&scores)[kM][2][kColumns], const std::uint32_t* value_scales, const float* units, const float* bias, std::uint32_t (&packed)[kParts][kM]) {
         const int odd = lane_id() >> 2 & 1;
         float top[kColumns] = {}, gain[kColumns], sum[kColumns], shift[kColumns], all = 0;
         TQ_UNROLL
-        for (int mt = 0; mt < kMTiles; ++mt) {
+        for (int mt = 0; mt < kM; ++mt) {
             const float v0 = low_half(value_scales[mt]), v1 = high_half(value_scales[mt]);
             const float log0 = log2_fast(fmaxf(v0, 1.5e-8f)), log1 = log2_fast(fmaxf(v1, 1.5e-8f));
             all += v0 + v1;
@@ -291,9 +311,9 @@ struct PageMath {
             shift[n] = bias[n] - m[n];
             sum[n] = 0;
         }
-        std::uint32_t both[kMTiles];
+        std::uint32_t both[kM];
         TQ_UNROLL
-        for (int mt = 0; mt < kMTiles; ++mt) {
+        for (int mt = 0; mt < kM; ++mt) {
             const float v0 = fmaxf(low_half(value_scales[mt]), 0.0f), v1 = fmaxf(high_half(value_scales[mt]), 0.0f);
             std::uint32_t p[2][kColumns];
             TQ_UNROLL
@@ -319,7 +339,7 @@ struct PageMath {
         if constexpr (kFew) {  // column 2h has tokens 0..7 of row h, column 2h+1 tokens 8..15: exchanged so that they have hi and lo
             const std::uint32_t keep = odd ? 0x6420u : 0x7531u, send = odd ? 0x7531u : 0x6420u, first = odd ? 0x1054u : 0x5410u, then = odd ? 0x3276u : 0x7632u;
             TQ_UNROLL
-            for (int mt = 0; mt < kMTiles; mt += 2) {
+            for (int mt = 0; mt < kM; mt += 2) {
                 const std::uint32_t kept = permute_bytes(both[mt], both[mt + 1], keep), got = exchange(permute_bytes(both[mt], both[mt + 1], send), 4);
                 packed[0][mt] = permute_bytes(kept, got, first);
                 packed[0][mt + 1] = permute_bytes(kept, got, then);
@@ -330,14 +350,15 @@ struct PageMath {
     }
 
     // words(s, j, w): the kValueBits words of group (s, j).
-    template <class Words>
-    TQ_DEV void add_values(Words&& words, const std::uint32_t (*packed)[kMTiles]) {
+    template <class Words, int kM>
+    TQ_DEV void add_values(Words&& words, const std::uint32_t (&packed)[kParts][kM]) {
+        constexpr int kHalves = kM / 2;
         const int start[4] = {kMagicBits, kMagicBits, kMagicBits, kMagicBits};
         TQ_UNROLL
         for (int j = 0; j < D / 32; ++j) {
-            std::uint32_t r[2][8], second[2][8];
+            std::uint32_t r[kHalves][8], second[kHalves][8];
             TQ_UNROLL
-            for (int s = 0; s < 2; ++s) {
+            for (int s = 0; s < kHalves; ++s) {
                 std::uint32_t w[kValueBits];
                 words(s, j, w);
                 values.decode(w, r[s], second[s]);
@@ -346,7 +367,7 @@ struct PageMath {
             for (int e = 0; e < 2; ++e) {
                 int c[kParts][4];
                 TQ_UNROLL
-                for (int s = 0; s < 2; ++s) {
+                for (int s = 0; s < kHalves; ++s) {
                     const std::uint32_t left[4] = {r[s][2 * e], r[s][2 * e + 1], r[s][4 + 2 * e], r[s][4 + 2 * e + 1]};
                     TQ_UNROLL
                     for (int n = 0; n < kParts; ++n) mma_unsigned(c[n], left, packed[n][2 * s], packed[n][2 * s + 1], s ? c[n] : start);

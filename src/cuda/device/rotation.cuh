@@ -1,6 +1,7 @@
 // The Hadamard rotation (docs/format.md, section 3) in a warp, in two ways of owning a vector:
 //   strided  n lanes, 8, 16 or all 32, have one vector, lane l the numbers l, l + n, ...: bit for bit as core/rotation.cpp
-//   quads    four lanes have one vector, lane t the d/4 numbers from (d/4) t on: for queries and outputs, whose order of additions is free
+//   quads    four lanes have one vector, lane t the d/4 numbers from (d/4) t on: for queries and outputs, whose order of additions is free;
+//            or eight lanes, lane 4 h + t the d/8 numbers from (d/4) t + (d/8) h on, for powers of two
 // Neither multiplies by 1 / sqrt(head_dim).
 #pragma once
 
@@ -87,23 +88,22 @@ TQ_DEV void unrotate_strided(float* x, const std::uint32_t* sign, const std::uin
     for (int k = 0; k < RotationShape<kHeadDim>::kPadded / 32; ++k) x[k] = with_sign(x[k], sign[k] >> lane_id() & 1);
 }
 
-// x[i] is number (d/4) t + i; numbers beyond head_dim are zero. sign: 10 words, the last two zero.
-template <int kHeadDim>
-TQ_DEV void signs_quads(float* x, const std::uint32_t* sign) {
-    constexpr int kNum = RotationShape<kHeadDim>::kPadded / 4;
-    const int first = kNum * (lane_id() & 3);
+// x[i] is number first + i; numbers beyond head_dim are zero. sign: 10 words, the last two zero.
+template <int kNum>
+TQ_DEV void signs_from(int first, float* x, const std::uint32_t* sign) {
     const std::uint64_t window = (static_cast<std::uint64_t>(sign[first / 32 + 1]) << 32 | sign[first / 32]) >> (first % 32);
     TQ_UNROLL
     for (int i = 0; i < kNum; ++i) x[i] = with_sign(x[i], static_cast<std::uint32_t>(window >> i) & 1);
 }
+template <int kHeadDim>
+TQ_DEV void signs_quads(float* x, const std::uint32_t* sign) {
+    constexpr int kNum = RotationShape<kHeadDim>::kPadded / 4;
+    signs_from<kNum>(kNum * (lane_id() & 3), x, sign);
+}
 
-// Butterflies and Paley's matrix: in either order the same. kShort: fewer instructions, where fetching them takes longer than working on them.
-template <int kHeadDim, bool kShort>
-TQ_DEV void transform_quads(float* x, const std::uint32_t* paley) {
-    using Shape = RotationShape<kHeadDim>;
-    constexpr int kNum = Shape::kPadded / 4, kRun = Shape::kRun, kBase = Shape::kBase;
-    [[maybe_unused]] constexpr int kAtOnce = kShort ? 1 : 4;
-    const int t = lane_id() & 3;
+// Butterflies among a lane's numbers, over distances below kRun; and between lanes that are `apart` from each other.
+template <int kNum, int kRun>
+TQ_DEV void butterflies_within(float* x) {
     TQ_UNROLL
     for (int h = 1; h < (kRun < kNum ? kRun : kNum); h *= 2) {
         TQ_UNROLL
@@ -114,13 +114,25 @@ TQ_DEV void transform_quads(float* x, const std::uint32_t* paley) {
             x[i + h] = u - v;
         }
     }
+}
+template <int kNum>
+TQ_DEV void butterfly_between(float* x, int apart) {
+    const float side = lane_id() & apart ? -1.0f : 1.0f;  // times one: the sum is rounded once, as an addition
+    TQ_UNROLL
+    for (int i = 0; i < kNum; ++i) x[i] = fmaf(x[i], side, exchange(x[i], apart));
+}
+
+// Butterflies and Paley's matrix: in either order the same. kShort: fewer instructions, where fetching them takes longer than working on them.
+template <int kHeadDim, bool kShort>
+TQ_DEV void transform_quads(float* x, const std::uint32_t* paley) {
+    using Shape = RotationShape<kHeadDim>;
+    constexpr int kNum = Shape::kPadded / 4, kRun = Shape::kRun, kBase = Shape::kBase;
+    [[maybe_unused]] constexpr int kAtOnce = kShort ? 1 : 4;
+    [[maybe_unused]] const int t = lane_id() & 3;
+    butterflies_within<kNum, kRun>(x);
     if constexpr (kBase == 1) {
         TQ_UNROLL_BY(kAtOnce)
-        for (int o = 1; o < 4; o *= 2) {
-            const float side = t & o ? -1.0f : 1.0f;  // times one: the sum is rounded once, as an addition
-            TQ_UNROLL
-            for (int i = 0; i < kNum; ++i) x[i] = fmaf(x[i], side, exchange(x[i], o));
-        }
+        for (int o = 1; o < 4; o *= 2) butterfly_between<kNum>(x, o);
     } else {
         // A lane has whole runs: entry (i, b) of the vector is number (i - kRuns t) kRun + b of lane t = i / kRuns.
         constexpr int kRuns = kNum / kRun;
@@ -152,6 +164,17 @@ template <int kHeadDim, bool kShort = false>
 TQ_DEV void rotate_quads(float* x, const std::uint32_t* sign, const std::uint32_t* paley) {
     signs_quads<kHeadDim>(x, sign);
     transform_quads<kHeadDim, kShort>(x, paley);
+}
+
+// As rotate_quads, of eight lanes.
+template <int kHeadDim>
+TQ_DEV void rotate_eighths(float* x, const std::uint32_t* sign) {
+    static_assert(RotationShape<kHeadDim>::kBase == 1);
+    constexpr int kNum = kHeadDim / 8;
+    signs_from<kNum>(2 * kNum * (lane_id() & 3) + (lane_id() & 4 ? kNum : 0), x, sign);
+    butterflies_within<kNum, kNum>(x);
+    TQ_UNROLL
+    for (int apart : {4, 1, 2}) butterfly_between<kNum>(x, apart);
 }
 
 template <int kHeadDim, bool kShort = false>

@@ -41,7 +41,7 @@ const void* kernel_for(int head_dim) {
 Result<Workspace> plain_workspace(const PageSpec& spec) {
     const auto processors = num_processors();
     if (!processors.ok()) return processors.status();
-    return Workspace{plain_workspace_bytes(spec.head_dim, processors.value()), counter_bytes(processors.value())};
+    return Workspace{plain_workspace_bytes(spec.head_dim, processors.value()), zeroed_bytes(processors.value())};
 }
 
 Status plain_attend(const PagedCache& cache, const AttendArgs& args, void* stream) {

@@ -29,7 +29,7 @@ constexpr int plain_splits(std::int64_t units, int processors) {
 constexpr std::size_t plain_row_floats(int head_dim) { return static_cast<std::size_t>(head_dim + 31) / 32 * 32 + 4; }
 constexpr std::size_t plain_piece_floats(int head_dim) { return kPlainRows * plain_row_floats(head_dim); }
 constexpr std::size_t plain_workspace_bytes(int head_dim, int processors) {
-    return counter_bytes(processors) + 4 * static_cast<std::size_t>(processors) * kPlainBusyWarps * plain_piece_floats(head_dim);
+    return zeroed_bytes(processors) + 4 * static_cast<std::size_t>(processors) * kPlainBusyWarps * plain_piece_floats(head_dim);
 }
 
 }  // namespace turboquant::cuda

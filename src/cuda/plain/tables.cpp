@@ -96,7 +96,7 @@ PlainAttendParams plain_attend_params(const PagedCache& cache, const AttendArgs&
     p.values = rotation_bits(spec.head_dim, spec.seed, Side::value, true);
     p.sketch = plain_sketch(spec, cache.sketch_table);
     p.counters = static_cast<unsigned*>(args.workspace);
-    p.pieces = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + counter_bytes(processors));
+    p.pieces = reinterpret_cast<float*>(static_cast<std::uint8_t*>(args.workspace) + zeroed_bytes(processors));
     return p;
 }
 

@@ -1,7 +1,7 @@
 // Puts the pieces of units together that several CTAs or clusters worked on, in the order of their pages: prefill's second kernel.
 #pragma once
 
-#include "cuda/attend/merge.cuh"
+#include "cuda/attend/piece.cuh"
 #include "cuda/prefill/join.hpp"
 #include "cuda/prefill/policy.hpp"
 #include "cuda/prefill/rows.cuh"
@@ -26,7 +26,15 @@ __global__ void __launch_bounds__(kJoinThreads) prefill_join_kernel(const __grid
         const Row row = prefill_row<kRows>(p.a, unit, r);
         if (row.idle) continue;
         Piece<Shape::D / 32> sum;
-        gather<2>(cluster, last, [&](std::uint32_t c) { return p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(r) * Shape::kRow; }, sum);
+        const auto load = [&](std::uint32_t c, auto& piece) {
+            const float* from = p.a.partials + (2 * static_cast<std::size_t>(c) + (c == cluster ? 1 : 0)) * Shape::kPartial + static_cast<std::size_t>(r) * Shape::kRow;
+            const float2 ml = __ldcg(reinterpret_cast<const float2*>(from + Shape::D));
+            piece.m = ml.x;
+            piece.l = ml.y;
+#pragma unroll
+            for (int k = 0; k < Shape::D / 32; ++k) piece.x[k] = __ldcg(from + (threadIdx.x & 31) + 32 * k);
+        };
+        gather<2>(cluster, last, load, sum);
         write_row<kHeadDim>(p.a, row, sum.x, sum.m, sum.l);
     }
 }

@@ -24,7 +24,7 @@ TEST(Graph, FollowsLengthsAndTables) {
         EXPECT_LT(problem.error(replayed), 2e-3) << describe(problem.spec);
         const std::vector<float> direct = problem.run();
         EXPECT_EQ(std::memcmp(replayed.data(), direct.data(), 4 * direct.size()), 0);
-        EXPECT_TRUE(problem.counters_are_zero());
+        EXPECT_TRUE(problem.zeroed_is_zero());
     }
     TQ_CUDA_OK(cudaGraphExecDestroy(executable));
     TQ_CUDA_OK(cudaGraphDestroy(graph));

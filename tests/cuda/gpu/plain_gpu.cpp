@@ -55,7 +55,7 @@ struct OnDevice {
         return host.widened(output.host());
     }
     double error(const std::vector<float>& out) { return host.error(out, log_sum.host()); }
-    bool counters_are_zero() const {
+    bool zeroed_is_zero() const {
         const std::vector<std::uint8_t> bytes = workspace.host();
         return std::all_of(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(zeroed), [](std::uint8_t b) { return b == 0; });
     }
@@ -65,7 +65,7 @@ double check(const RecordCase& c) {
     OnDevice problem(c);
     const double error = problem.error(problem.run());
     EXPECT_LT(error, c.output_number == cuda::Number::bf16 ? 6e-3 : 2e-3) << describe(c);
-    EXPECT_TRUE(problem.counters_are_zero()) << describe(c);
+    EXPECT_TRUE(problem.zeroed_is_zero()) << describe(c);
     return error;
 }
 
@@ -121,7 +121,7 @@ TEST(Plain, SameBitsEveryTimeAndInGraphs) {
         TQ_CUDA_OK(cudaGraphLaunch(executable, stream));
         TQ_CUDA_OK(cudaStreamSynchronize(stream));
         EXPECT_LT(problem.error(problem.host.widened(problem.output.host())), 2e-3);
-        EXPECT_TRUE(problem.counters_are_zero());
+        EXPECT_TRUE(problem.zeroed_is_zero());
     }
     TQ_CUDA_OK(cudaGraphExecDestroy(executable));
     TQ_CUDA_OK(cudaGraphDestroy(graph));

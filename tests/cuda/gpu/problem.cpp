@@ -237,7 +237,7 @@ std::vector<float> Problem::output() const {
     return out;
 }
 
-bool Problem::counters_are_zero() const {
+bool Problem::zeroed_is_zero() const {
     const auto workspace = workspace_of(spec.page, spec.kv_heads, args.query_heads, spec.num_queries);
     const std::vector<std::uint8_t> bytes = workspace_.host();
     return std::all_of(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(workspace.value().zeroed), [](std::uint8_t b) { return b == 0; });

@@ -50,7 +50,7 @@ public:
     // log-sum-exp, in absolute numbers, if there is one.
     double error(const std::vector<float>& out) const;
     // The workspace's counters are zero, as they must be between launches.
-    bool counters_are_zero() const;
+    bool zeroed_is_zero() const;
 
     const PageLayout& layout() const { return layout_; }
     int tokens() const { return first_.back(); }
