@@ -1,8 +1,8 @@
 // Who works on what, decided by every CTA for itself from the lengths on the device, so that a captured graph follows them.
 //
 // A unit is one (sequence, KV head, tile of query rows); its items are the pages that its rows may see. All items, units one after
-// another, are cut into one range per CTA, and that into one per warp. A cut shares out costs, not items: starting and ending a unit costs
-// about as much as a page. Where all sequences have equally many pages the number of CTAs is chosen so that cuts fall on units; elsewhere a
+// another, are cut into one range per CTA, and that into one per warp. A cut shares out costs, not items: starting and ending a unit costs, too.
+// Where all sequences have equally many pages the number of CTAs is chosen so that cuts fall on units; elsewhere a
 // CTA's cut that nearly falls on a unit's end is moved there.
 #pragma once
 
@@ -17,6 +17,7 @@
 namespace turboquant::cuda {
 
 inline constexpr std::uint32_t kFewestPages = 4;         // of a CTA
+inline constexpr std::uint32_t kUnitCost = 3;            // of starting and ending a unit, in pages: measured with lengths of all kinds
 inline constexpr int kMaxLength = (1 << 26) - 1;
 
 // a / b where the quotient is below 2^20: a reciprocal and a correction, a fifth of a division's time.
@@ -214,7 +215,7 @@ __device__ Plan make_plan(const AttendParams& p, Sequence* sequences, std::uint3
     if (items == 0) return plan;
     bool even;
     plan.grid = choose_grid(items, units, fewest == most, &even);
-    plan.unit_cost = fewest == most ? 0 : 1;
+    plan.unit_cost = fewest == most ? 0 : kUnitCost;
     plan.cost = items + plan.unit_cost * units;
     const std::uint32_t parts = plan.grid * kParts;
     plan.quotient = plan.cost / parts;
