@@ -1,11 +1,13 @@
 #include "cuda/checks.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/counter_rng.hpp"
 #include "core/layout.hpp"
 #include "core/paley.hpp"
 #include "cuda/attend/policy.hpp"
+#include "cuda/head_dims.hpp"
 #include "cuda/overlay/tables.hpp"
 #include "cuda/plain/tables.hpp"
 
@@ -29,8 +31,10 @@ Status check_pointer(const char* name, const void* pointer, std::uintptr_t align
 
 Status validate(const PageSpec& spec) {
     const int d = spec.head_dim;
-    if (d != 64 && d != 80 && d != 96 && d != 112 && d != 128 && d != 192 && d != 256) {
-        return invalid_argument(given("head_dim", d) + "; supported on the GPU: 64, 80, 96, 112, 128, 192, 256");
+    if (std::ranges::find(HeadDims::kAll, d) == HeadDims::kAll.end()) {
+        std::string all;
+        for (int known : HeadDims::kAll) all += (all.empty() ? "" : ", ") + std::to_string(known);
+        return invalid_argument(given("head_dim", d) + "; supported on the GPU: " + all);
     }
     if (!page_has_bits(spec.key_bits)) return invalid_argument(given("key_bits", spec.key_bits) + "; supported on the GPU: 2, 3, 4, 8");
     if (!page_has_bits(spec.value_bits)) return invalid_argument(given("value_bits", spec.value_bits) + "; supported on the GPU: 2, 3, 4, 8");

@@ -1,6 +1,7 @@
 // append(): judge the arguments, fill the params, launch.
 #include "cuda/append/fill.hpp"
 #include "cuda/append/instance.hpp"
+#include "cuda/head_dims.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
 #include "cuda/plain/launch.hpp"
@@ -9,15 +10,7 @@ namespace turboquant::cuda {
 namespace {
 
 const void* kernel_for(int head_dim) {
-    switch (head_dim) {
-        case 64: return append_instance<64>();
-        case 80: return append_instance<80>();
-        case 96: return append_instance<96>();
-        case 112: return append_instance<112>();
-        case 128: return append_instance<128>();
-        case 192: return append_instance<192>();
-        default: return append_instance<256>();
-    }
+    return HeadDims::pick(head_dim, [](auto d) { return append_instance<d>(); });
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ __device__ __forceinline__ std::uint32_t row_offset(const Sharing& sharing, std:
 
 // The direct way. True for the last CTA: then sum becomes the whole.
 template <class Shape>
-__device__ __forceinline__ bool hand_over(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
+__device__ __forceinline__ bool hand_to_last(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
     constexpr int kNum = Shape::D / 32;
     const auto row_of = [&](std::uint32_t cta) { return HandedRow<kNum>{p.handed + row_offset<Shape>(sharing, cta, r)}; };
     if (blockIdx.x != sharing.last) {
@@ -100,7 +100,7 @@ __device__ __forceinline__ bool hand_over(const AttendParams& p, const Sharing& 
 template <class Shape>
 __device__ __forceinline__ bool hand_in(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
     constexpr int kNum = Shape::D / 32, kMany = kNum <= 4 ? 16 : 8;
-    if (Shape::kDirect && sharing.last - sharing.first < kDirectSharers) return hand_over<Shape>(p, sharing, r, sum);
+    if (Shape::kDirect && sharing.last - sharing.first < kDirectSharers) return hand_to_last<Shape>(p, sharing, r, sum);
     const auto row_of = [&](std::uint32_t cta) { return HandedRow<kNum>{p.partials + row_offset<Shape>(sharing, cta, r)}; };
     row_of(blockIdx.x).put(sum);
     __syncwarp();

@@ -13,7 +13,6 @@
 #include "cuda/attend/wide_policy.hpp"
 #include "cuda/attend/wide_ring.cuh"
 #include "cuda/device/warpgroup.cuh"
-#include "cuda/prefill/parts.cuh"
 
 namespace turboquant::cuda {
 
@@ -54,7 +53,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
     __shared__ Segments<kTeams> segments;
     __shared__ Sharing sharing[2];  // of the CTA's first and last unit
     __shared__ __align__(16) std::uint32_t plan_scratch[4 * Shape::kMergeWarps];
-    const int lane = own_lane(), g = lane >> 2, t = lane & 3, all_warps = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5, 0);
+    const int lane = device::own_lane(), g = lane >> 2, t = lane & 3, all_warps = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5, 0);
     const int team = all_warps / kTeamWarps, warp = all_warps % kTeamWarps, name = 1 + team;
     start_early(p);
 
@@ -93,8 +92,8 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
 #pragma unroll
         for (int tile = 0; tile < (kRows + 15) / 16; ++tile) {
             float sum[4];
-            Math::score_references([&](int r, int i, std::uint32_t* four) { SharedPart{memory + static_cast<std::uint32_t>(Shape::kHalves) + 2 * D * (16 * tile + r)}.four(16 * i, four); },
-                                   [&](int page, int i, std::uint32_t* four) { SharedPart{ring.references(8 * n + page)}.four(16 * i, four); }, sum);
+            Math::score_references([&](int r, int i, std::uint32_t* four) { device::SharedPart{memory + static_cast<std::uint32_t>(Shape::kHalves) + 2 * D * (16 * tile + r)}.four(16 * i, four); },
+                                   [&](int page, int i, std::uint32_t* four) { device::SharedPart{ring.references(8 * n + page)}.four(16 * i, four); }, sum);
 #pragma unroll
             for (int i = 0; i < (kRows > 8 ? 4 : 2); ++i) {
                 const int r = 16 * tile + g + 8 * (i / 2);
@@ -108,7 +107,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
 #pragma unroll
             for (int n = 0; n < kColumns; ++n) rows->other[warp][Math::row_of_column(n, t)] = x[n];
         }
-        meet_named(name, 128);
+        device::meet_named(name, 128);
     };
 
     std::uint32_t item = mine;
@@ -135,7 +134,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
             });
             const int r = 8 * warp + g;
 #pragma unroll
-            for (int i = 0; i < D / 32; ++i) store_shared16(memory + static_cast<std::uint32_t>(Shape::kHalves) + 2 * (r * D + D / 4 * t + 8 * i), words + 4 * i);
+            for (int i = 0; i < D / 32; ++i) device::store_shared16(memory + static_cast<std::uint32_t>(Shape::kHalves) + 2 * (r * D + D / 4 * t + 8 * i), words + 4 * i);
 #pragma unroll
             for (int j = 0; j < D / 16; ++j) {
 #pragma unroll
@@ -158,9 +157,9 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
                 rows->shift[r] = shift;
             }
         }
-        publish();
+        device::publish();
         const int lowest = row_of<kRows>(p, unit, 0).position, highest = row_of<kRows>(p, unit, kRows - 1).position;
-        meet_named(name, 128);  // also: the ring's barriers are there
+        device::meet_named(name, 128);  // also: the ring's barriers are there
         math.reset();
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) {
@@ -168,7 +167,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
         }
         std::uint32_t count = item - mine;  // pages of the team's before the present one
         if (warp == kTeamWarps - 1) score_batch(count / 8);
-        meet_named(name, 128);
+        device::meet_named(name, 128);
 
         int token = device::uniform((unit.first_page + static_cast<int>(item - unit.start)) * kPageTokens);
         // Pages that begin at these tokens and between are seen whole by all rows.
@@ -177,7 +176,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
 #pragma unroll 1
         do {
             ring.wait();
-            const SharedPart page{ring.page()}, value_page{ring.page() + kValuesAt};
+            const device::SharedPart page{ring.page()}, value_page{ring.page() + kValuesAt};
             int products[Math::kScores];
             const std::uint32_t scales_at = 2 * (8 * g + 2 * warp), key_scales = page.one(static_cast<unsigned>(kKeys.scales_offset()) + scales_at);
             std::uint32_t v_scales = value_page.one(static_cast<unsigned>(kValues.scales_offset()) + scales_at);
@@ -245,7 +244,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
             };
             const bool large = weigh();
             math.decode_values(places, value_page, value_operands);
-            publish();
+            device::publish();
             if (meet_and_ask(name, large)) {
                 float top[kColumns];
                 math.template tops<kCapped>(s, bias, v, top);
@@ -261,8 +260,8 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
                 for (int i = 0; i < Math::kMTiles; ++i) device::hold<4 * kTiles>(math.out[i]);
                 math.raise(top);
                 weigh();
-                publish();
-                meet_named(name, 128);
+                device::publish();
+                device::meet_named(name, 128);
             }
 #pragma unroll
             for (int n = 0; n < kColumns; ++n) math.l[n] += sums[n];
@@ -312,10 +311,10 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
                 (last ? segments.last_start : segments.first_start)[team] = unit.start;
                 (last ? segments.last_unit : segments.first_unit)[team] = unit;
             }
-            if (!last) meet_named(name, 128);
+            if (!last) device::meet_named(name, 128);
             continue;
         }
-        meet_named(name, 128);
+        device::meet_named(name, 128);
 #pragma unroll 1
         for (int r = warp; r < kRows; r += kTeamWarps) {
             const float* row = to + r * Shape::kRow;
@@ -324,7 +323,7 @@ __global__ void __launch_bounds__(WideShape<kKeyBits, kValueBits, kRows, kHeadDi
             for (int k = 0; k < D / 32; ++k) x[k] = row[lane + 32 * k];
             write_row<kHeadDim>(p, row_of<kRows>(p, unit, r), x, row[D], row[D + 1]);
         }
-        meet_named(name, 128);
+        device::meet_named(name, 128);
     }
     __syncthreads();
     if (num == 0) return;

@@ -1,14 +1,12 @@
-// Bulk copies into shared memory that complete on a barrier there, and the loads and stores that ask for something special.
+// Bulk copies into shared memory that complete on a barrier there, and loads and stores that other CTAs see.
 #pragma once
 
 #include <cstdint>
 
 #include "cuda/device/dependent_launch.cuh"
-#include "cuda/device/warp.cuh"
+#include "cuda/device/shared_memory.cuh"
 
 namespace turboquant::device {
-
-TQ_DEV std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
 
 TQ_DEV void barrier_init(std::uint32_t barrier) { asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier)); }
 TQ_DEV void barrier_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -47,20 +45,5 @@ TQ_DEV void store_relaxed(float* to, const std::uint32_t* x) {
     else if constexpr (kNum == 2) asm volatile("st.relaxed.gpu.global.v2.u32 [%0],{%1,%2};" ::"l"(to), "r"(x[0]), "r"(x[1]) : "memory");
     else asm volatile("st.relaxed.gpu.global.u32 [%0],%1;" ::"l"(to), "r"(x[0]) : "memory");
 }
-TQ_DEV uint4 load_shared16(std::uint32_t address) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
-    return v;
-}
-TQ_DEV uint2 load_shared8(std::uint32_t address) {
-    uint2 v;
-    asm volatile("ld.shared.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
-    return v;
-}
-// Four 8 x 8 matrices of 16-bit numbers: lane 8 i + r names row r of matrix i, lane 4 g + t gets numbers 2 t and 2 t + 1 of row g of each.
-TQ_DEV void load_matrices(std::uint32_t address, std::uint32_t* v) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3},[%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(address));
-}
-TQ_DEV std::uint32_t component(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 }  // namespace turboquant::device

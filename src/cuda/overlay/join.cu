@@ -1,6 +1,7 @@
 // Enqueues attention on exact pages behind that on coded ones.
 #include "cuda/overlay/join.cuh"
 
+#include "cuda/head_dims.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
 
@@ -23,15 +24,7 @@ JoinInstance instance_of(bool many_rows) {
 }
 
 JoinInstance find_instance(int head_dim, bool many_rows) {
-    switch (head_dim) {
-        case 64: return instance_of<64>(many_rows);
-        case 80: return instance_of<80>(many_rows);
-        case 96: return instance_of<96>(many_rows);
-        case 112: return instance_of<112>(many_rows);
-        case 128: return instance_of<128>(many_rows);
-        case 192: return instance_of<192>(many_rows);
-        default: return instance_of<256>(many_rows);
-    }
+    return HeadDims::pick(head_dim, [&](auto d) { return instance_of<d>(many_rows); });
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/checks.hpp"
+#include "cuda/head_dims.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/overlay/overlay.hpp"
 #include "cuda/overlay/record.cuh"
@@ -10,15 +11,7 @@ namespace turboquant::cuda {
 namespace {
 
 const void* kernel_for(int head_dim) {
-    switch (head_dim) {
-        case 64: return reinterpret_cast<const void*>(&record_kernel<64>);
-        case 80: return reinterpret_cast<const void*>(&record_kernel<80>);
-        case 96: return reinterpret_cast<const void*>(&record_kernel<96>);
-        case 112: return reinterpret_cast<const void*>(&record_kernel<112>);
-        case 128: return reinterpret_cast<const void*>(&record_kernel<128>);
-        case 192: return reinterpret_cast<const void*>(&record_kernel<192>);
-        default: return reinterpret_cast<const void*>(&record_kernel<256>);
-    }
+    return HeadDims::pick(head_dim, [](auto d) { return reinterpret_cast<const void*>(&record_kernel<d>); });
 }
 
 __global__ void forget_kernel(OverlayTables tables, const std::int32_t* pages, int num, int early) {

@@ -1,6 +1,7 @@
 // The encoding kernel of pages of records, and its launch. A warp codes one vector. Compile with -fmad=false.
 #include "cuda/checks.hpp"
 #include "cuda/device/dependent_launch.cuh"
+#include "cuda/head_dims.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/plain/append.cuh"
 #include "cuda/plain/launch.hpp"
@@ -22,15 +23,7 @@ __global__ void __launch_bounds__(kPlainAppendWarps * 32, 1) plain_append_kernel
 }
 
 const void* kernel_for(int head_dim) {
-    switch (head_dim) {
-        case 64: return reinterpret_cast<const void*>(&plain_append_kernel<64>);
-        case 80: return reinterpret_cast<const void*>(&plain_append_kernel<80>);
-        case 96: return reinterpret_cast<const void*>(&plain_append_kernel<96>);
-        case 112: return reinterpret_cast<const void*>(&plain_append_kernel<112>);
-        case 128: return reinterpret_cast<const void*>(&plain_append_kernel<128>);
-        case 192: return reinterpret_cast<const void*>(&plain_append_kernel<192>);
-        default: return reinterpret_cast<const void*>(&plain_append_kernel<256>);
-    }
+    return HeadDims::pick(head_dim, [](auto d) { return reinterpret_cast<const void*>(&plain_append_kernel<d>); });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The attention kernel over pages of records, and its launch. A warp has an item of its own; nothing is shared but the tables of levels.
 #include "cuda/checks.hpp"
 #include "cuda/device/dependent_launch.cuh"
+#include "cuda/head_dims.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/plain/attend.cuh"
 #include "cuda/plain/launch.hpp"
@@ -25,15 +26,7 @@ __global__ void __launch_bounds__(kPlainAttendWarps * 32) plain_attend_kernel(co
 }
 
 const void* kernel_for(int head_dim) {
-    switch (head_dim) {
-        case 64: return reinterpret_cast<const void*>(&plain_attend_kernel<64>);
-        case 80: return reinterpret_cast<const void*>(&plain_attend_kernel<80>);
-        case 96: return reinterpret_cast<const void*>(&plain_attend_kernel<96>);
-        case 112: return reinterpret_cast<const void*>(&plain_attend_kernel<112>);
-        case 128: return reinterpret_cast<const void*>(&plain_attend_kernel<128>);
-        case 192: return reinterpret_cast<const void*>(&plain_attend_kernel<192>);
-        default: return reinterpret_cast<const void*>(&plain_attend_kernel<256>);
-    }
+    return HeadDims::pick(head_dim, [](auto d) { return reinterpret_cast<const void*>(&plain_attend_kernel<d>); });
 }
 
 }  // namespace

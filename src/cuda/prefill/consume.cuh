@@ -17,8 +17,8 @@ struct Consumer : QueryRows<kHeadDim, PrefillShape<kHeadDim>> {
     __device__ __forceinline__ void start(const PrefillUnit<Shape::kRows>& piece, const std::uint16_t* reference) {
         Rows::start(piece, reference);
         if constexpr (kRegisterSteps < kSteps) {
-            publish();
-            meet_named(1 + (threadIdx.x >> 7), 128);
+            device::publish();
+            device::meet_named(1 + (threadIdx.x >> 7), 128);
         }
     }
     // Issue products; their sums are there after wait(). tile: lower half of its descriptor.

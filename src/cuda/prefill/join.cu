@@ -1,5 +1,7 @@
 #include "cuda/prefill/join.cuh"
 
+#include "cuda/head_dims.hpp"
+
 namespace turboquant::cuda {
 namespace {
 
@@ -16,16 +18,7 @@ const void* with_rows(int rows) {
 }  // namespace
 
 const void* prefill_join(int head_dim, int rows) {
-    switch (head_dim) {
-        case 64: return with_rows<64>(rows);
-        case 80: return with_rows<80>(rows);
-        case 96: return with_rows<96>(rows);
-        case 112: return with_rows<112>(rows);
-        case 128: return with_rows<128>(rows);
-        case 192: return with_rows<192>(rows);
-        case 256: return with_rows<256>(rows);
-        default: return nullptr;
-    }
+    return HeadDims::pick(head_dim, [&](auto d) { return with_rows<d>(rows); });
 }
 
 }  // namespace turboquant::cuda

@@ -10,36 +10,8 @@ namespace turboquant::cuda {
 
 extern __shared__ __align__(1024) std::uint8_t prefill_shared[];
 
-struct SharedPart {
-    std::uint32_t at;
-    __device__ __forceinline__ std::uint32_t one(unsigned offset) const { return load_shared4(at + offset); }
-    __device__ __forceinline__ std::uint32_t half(unsigned offset) const {
-        std::uint16_t v;
-        asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at + offset));
-        return v;
-    }
-    __device__ __forceinline__ void two(unsigned offset, std::uint32_t* w) const {
-        const uint2 v = device::load_shared8(at + offset);
-        w[0] = v.x;
-        w[1] = v.y;
-    }
-    __device__ __forceinline__ void four(unsigned offset, std::uint32_t* w) const {
-        const uint4 v = device::load_shared16(at + offset);
-        w[0] = v.x;
-        w[1] = v.y;
-        w[2] = v.z;
-        w[3] = v.w;
-    }
-};
-
-// In a register for good: the compiler would read it from a special one, slowly, again and again.
-__device__ __forceinline__ int own_lane() {
-    const int lane = threadIdx.x & 31;
-    return __shfl_sync(~0u, lane, lane);
-}
-
 template <int kHeadDim, int kWarps = kProducers, class Store, class Reference>
-__device__ __forceinline__ void decode_keys_of(int bits, int warp, int lane, SharedPart part, Reference&& reference, Store&& store) {
+__device__ __forceinline__ void decode_keys_of(int bits, int warp, int lane, device::SharedPart part, Reference&& reference, Store&& store) {
     using Tiles = PrefillTiles<kHeadDim>;
     if (bits == 4) Tiles::template decode_keys<4, kWarps>(warp, lane, part, reference, store);
     else if (bits == 3) Tiles::template decode_keys<3, kWarps>(warp, lane, part, reference, store);
@@ -47,7 +19,7 @@ __device__ __forceinline__ void decode_keys_of(int bits, int warp, int lane, Sha
     else Tiles::template decode_keys<8, kWarps>(warp, lane, part, reference, store);
 }
 template <int kHeadDim, int kWarps = kProducers, class Store>
-__device__ __forceinline__ void decode_values_of(int bits, int warp, int lane, int valid, SharedPart part, Store&& store) {
+__device__ __forceinline__ void decode_values_of(int bits, int warp, int lane, int valid, device::SharedPart part, Store&& store) {
     using Tiles = PrefillTiles<kHeadDim>;
     if (bits == 4) Tiles::template decode_values<4, kWarps>(warp, lane, valid, part, store);
     else if (bits == 3) Tiles::template decode_values<3, kWarps>(warp, lane, valid, part, store);
@@ -63,7 +35,7 @@ __device__ __forceinline__ void store_reference(const PrefillParams& p, int lane
     for (int k = 0; k < kNum; ++k) x[k] = lane + 32 * k < kHeadDim ? x[k] : 0.0f;
     device::rotate_strided<kHeadDim>(x, p.a.keys.sign, p.a.keys.paley);
 #pragma unroll
-    for (int k = 0; k < kNum; ++k) store_shared2(to + 2 * PrefillTiles<kHeadDim>::key_position(lane + 32 * k), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
+    for (int k = 0; k < kNum; ++k) device::store_shared2(to + 2 * PrefillTiles<kHeadDim>::key_position(lane + 32 * k), device::half_bits(x[k] * (p.a.norm / device::kHalvesUnit)));
 }
 
 }  // namespace turboquant::cuda

@@ -63,24 +63,9 @@ __device__ __forceinline__ void hand_over(std::uint32_t tile, std::uint32_t byte
                  "r"(other_full)
                  : "memory");
 }
-// What this thread wrote to shared memory becomes visible to the matrix units.
-__device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-// Some warps of the CTA meet. 0 is __syncthreads.
-__device__ __forceinline__ void meet_named(int name, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory"); }
-
 template <int kRegisters>
 __device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters)); }
 template <int kRegisters>
 __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters)); }
-
-__device__ __forceinline__ void store_shared16(std::uint32_t at, const std::uint32_t* v) {
-    asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
-}
-__device__ __forceinline__ void store_shared2(std::uint32_t at, std::uint16_t v) { asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"(v) : "memory"); }
-__device__ __forceinline__ std::uint32_t load_shared4(std::uint32_t at) {
-    std::uint32_t v;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
-    return v;
-}
 
 }  // namespace turboquant::cuda

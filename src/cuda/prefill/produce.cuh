@@ -69,14 +69,14 @@ struct CodeRing {
         enter_next(unit);
         for (int s = 0; s < p.slots; ++s) issue(s);
     }
-    __device__ SharedPart take() const {
+    __device__ device::SharedPart take() const {
         device::barrier_wait(barrier(slot), phase);
         return {at(slot)};
     }
     // The warpgroup has made a tile of the part.
     __device__ void release(std::uint32_t tile, std::uint32_t bytes, std::uint32_t full) {
-        publish();
-        meet_named(kName, 128);
+        device::publish();
+        device::meet_named(kName, 128);
         if (first_warp()) {
             if ((threadIdx.x & 31) == 0) hand_over<Shape::kCtas>(tile, bytes, full);
             issue(slot);
@@ -92,7 +92,7 @@ template <int kHeadDim>
 __device__ __forceinline__ void produce_values(const PrefillParams& p, const PrefillPlan& plan, std::uint32_t begin, std::uint32_t end) {
     using Shape = PrefillShape<kHeadDim>;
     const std::uint32_t memory = device::shared_address(prefill_shared);
-    int lane = own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
+    int lane = device::own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
     const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
@@ -105,11 +105,11 @@ __device__ __forceinline__ void produce_values(const PrefillParams& p, const Pre
     for (std::uint32_t item = begin + rank; item < end; item += Shape::kCtas) {
         while (item >= unit.end()) unit.advance(p.a);
         asm volatile("" : "+r"(lane), "+r"(warp));  // addresses are worked out page by page: kept, they would not fit the registers
-        const SharedPart part = ring.take();
+        const device::SharedPart part = ring.take();
         device::barrier_wait(barriers.value_empty(turn.stage), turn.empty_phase());
         const std::uint32_t tile = memory + static_cast<std::uint32_t>(Shape::kValues) + turn.stage * static_cast<std::uint32_t>(Shape::kValueTile);
         const int valid = unit.length - (unit.pages.first + static_cast<int>(item - unit.start)) * kPageTokens;
-        decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
+        decode_values_of<kHeadDim>(p.layout.value_bits, warp, lane, valid, part, [&](unsigned at, const std::uint32_t* four) { device::store_shared16(tile + at, four); });
         ring.release(tile, static_cast<std::uint32_t>(Shape::kValueTile), barriers.value_full(turn.stage));
         turn.skip(Shape::kCtas);
     }
@@ -120,7 +120,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
     using Shape = PrefillShape<kHeadDim>;
     constexpr int D = Shape::D, kNum = D / 32;
     const std::uint32_t memory = device::shared_address(prefill_shared), references = memory + static_cast<std::uint32_t>(Shape::kReferencesAt);
-    int lane = own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
+    int lane = device::own_lane(), warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 5 & 3, 0);
     const Barriers barriers{memory + static_cast<std::uint32_t>(Shape::kBarriers)};
     PrefillUnit<Shape::kRows> unit;
     unit.find(p.a, plan.starts, begin);
@@ -140,7 +140,7 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
     const auto settle = [&](int place) {
         float x[kNum];
 #pragma unroll
-        for (int k = 0; k < kNum; ++k) x[k] = device::half_value(raw[k]) - device::half_value(static_cast<std::uint16_t>(SharedPart{references}.half(2 * (8 * D + lane + 32 * k))));
+        for (int k = 0; k < kNum; ++k) x[k] = device::half_value(raw[k]) - device::half_value(static_cast<std::uint16_t>(device::SharedPart{references}.half(2 * (8 * D + lane + 32 * k))));
         store_reference<kHeadDim>(p, lane, x, references + 2 * place * D);
     };
 #pragma unroll 1
@@ -153,24 +153,24 @@ __device__ __forceinline__ void produce_keys(const PrefillParams& p, const Prefi
             if (warp == 0) {
                 fetch(max(unit.start, begin));
 #pragma unroll
-                for (int k = 0; k < kNum; ++k) store_shared2(references + 2 * (8 * D + lane + 32 * k), raw[k]);
+                for (int k = 0; k < kNum; ++k) device::store_shared2(references + 2 * (8 * D + lane + 32 * k), raw[k]);
             }
-            meet_named(ring.kName, 128);
+            device::meet_named(ring.kName, 128);
             if (first + Shape::kCtas * warp < stop) {
                 fetch(first + Shape::kCtas * warp);
                 settle(warp);
             }
-            meet_named(ring.kName, 128);
+            device::meet_named(ring.kName, 128);
         }
         const unsigned page = (item - first) / Shape::kCtas;
         const bool more = first + Shape::kCtas * ((page & ~3u) + 4 + warp) < stop;
         if (page % 4 == 0 && more) fetch(item + Shape::kCtas * (4 + warp));
-        const SharedPart part = ring.take();
+        const device::SharedPart part = ring.take();
         device::barrier_wait(barriers.key_empty(turn.stage), turn.empty_phase());
         const std::uint32_t tile = memory + turn.stage * static_cast<std::uint32_t>(Shape::kKeyTile), own_reference = references + 2 * (page & 7) * D;
         decode_keys_of<kHeadDim>(
-            p.layout.key_bits, warp, lane, part, [&](unsigned chunk, std::uint32_t* words) { SharedPart{own_reference}.four(16 * chunk, words); },
-            [&](unsigned at, const std::uint32_t* four) { store_shared16(tile + at, four); });
+            p.layout.key_bits, warp, lane, part, [&](unsigned chunk, std::uint32_t* words) { device::SharedPart{own_reference}.four(16 * chunk, words); },
+            [&](unsigned at, const std::uint32_t* four) { device::store_shared16(tile + at, four); });
         if (page % 4 == 3 && more) settle(((page + 1) & 4) + warp);
         ring.release(tile, static_cast<std::uint32_t>(Shape::kKeyTile), barriers.key_full(turn.stage));
         turn.skip(Shape::kCtas);

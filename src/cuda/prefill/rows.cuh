@@ -113,7 +113,7 @@ struct QueryRows {
                 std::uint32_t four[4];
 #pragma unroll
                 for (int k = 0; k < 4; ++k) four[k] = device::pack_halves(x[8 * i + 2 * k] * to_half, x[8 * i + 2 * k + 1] * to_half);
-                store_shared16(query_place(g + 8 * h, 8 * (4 * i + t)), four);
+                device::store_shared16(query_place(g + 8 * h, 8 * (4 * i + t)), four);
             }
             if (h == 0) unit[0] = own_unit; else unit[1] = own_unit;
             state()->offset[h] = dot * p.a.scale;
@@ -130,7 +130,7 @@ struct QueryRows {
 #pragma unroll
         for (int s = 0; s < kRegisterSteps; ++s) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) q[s][i] = load_shared4(query_place(g + 8 * (i & 1), 16 * (s + kSteps - kRegisterSteps) + 2 * t + 8 * (i >> 1)));
+            for (int i = 0; i < 4; ++i) q[s][i] = device::load_shared4(query_place(g + 8 * (i & 1), 16 * (s + kSteps - kRegisterSteps) + 2 * t + 8 * (i >> 1)));
         }
     }
 

@@ -50,7 +50,7 @@ struct WarpPrefill {
     static __device__ __forceinline__ bool makes(bool values) { return Shape::kStages == 1 || (warp() < Shape::kDecoders) == values; }
     static constexpr int kTeam = 32 * Shape::kDecoders;  // threads
     // Two stages: what the threads that make a part copied and wrote so far is there for all of them.
-    __device__ __forceinline__ void meet_team(bool values) const { meet_named(values ? 1 : 2, kTeam); }
+    __device__ __forceinline__ void meet_team(bool values) const { device::meet_named(values ? 1 : 2, kTeam); }
     __device__ __forceinline__ void copy_part(bool values, std::int32_t page) const {
         const std::uint8_t* from = blob(page) + (values ? p.part_bytes[0] : 0);
         const std::uint32_t to = part(values), bytes = p.part_bytes[values];
@@ -66,7 +66,7 @@ struct WarpPrefill {
         float x[kNum];
 #pragma unroll
         for (int k = 0; k < kNum; ++k) {
-            const auto number = [&](int which) { return device::half_value(static_cast<std::uint16_t>(SharedPart{reference(which)}.half(2 * (lane + 32 * k)))); };
+            const auto number = [&](int which) { return device::half_value(static_cast<std::uint16_t>(device::SharedPart{reference(which)}.half(2 * (lane + 32 * k)))); };
             x[k] = number(kIncoming) - number(kBase);
         }
         store_reference<kHeadDim>(p, lane, x, reference(kRotated + (item & 1)));
@@ -77,13 +77,13 @@ struct WarpPrefill {
     // valid: values from there on count as zero.
     __device__ __forceinline__ void decode(bool values, int item, int valid) const {
         const std::uint32_t to = tile(values, item);
-        const auto store = [&](unsigned at, const std::uint32_t* four) { store_shared16(to + at, four); };
+        const auto store = [&](unsigned at, const std::uint32_t* four) { device::store_shared16(to + at, four); };
         if (values) {
-            decode_values_of<kHeadDim, Shape::kDecoders>(p.layout.value_bits, warp(), threadIdx.x & 31, valid, SharedPart{part(true)}, store);
+            decode_values_of<kHeadDim, Shape::kDecoders>(p.layout.value_bits, warp(), threadIdx.x & 31, valid, device::SharedPart{part(true)}, store);
         } else {
             const std::uint32_t plus = reference(kRotated + (item & 1));
-            decode_keys_of<kHeadDim, Shape::kDecoders>(p.layout.key_bits, warp(), threadIdx.x & 31, SharedPart{part(false)},
-                                                       [&](unsigned chunk, std::uint32_t* words) { SharedPart{plus}.four(16 * chunk, words); }, store);
+            decode_keys_of<kHeadDim, Shape::kDecoders>(p.layout.key_bits, warp(), threadIdx.x & 31, device::SharedPart{part(false)},
+                                                       [&](unsigned chunk, std::uint32_t* words) { device::SharedPart{plus}.four(16 * chunk, words); }, store);
         }
     }
 
@@ -146,7 +146,7 @@ struct WarpPrefill {
         each_tile([&](auto& tile, int) { tile.start(unit, reinterpret_cast<const std::uint16_t*>(blob(now) + p.layout.keys().reference_offset())); });
         if (threadIdx.x < Shape::kReference / 16) {
             const std::uint32_t zero[4] = {0, 0, 0, 0};
-            store_shared16(reference(kRotated) + 16 * threadIdx.x, zero);
+            device::store_shared16(reference(kRotated) + 16 * threadIdx.x, zero);
         }
         device::async_wait_all();
         __syncthreads();
