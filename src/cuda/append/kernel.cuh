@@ -74,15 +74,28 @@ __device__ __forceinline__ void centre(const AppendParams& p, const PageLayout& 
     }
 }
 
-// Codes one vector by a whole warp: the least time for one. x: its numbers.
+// The reference that a lane's numbers of a token most likely need: that of the token's own page.
 template <int kHeadDim>
-__device__ __forceinline__ void code_by_warp(const AppendParams& p, const PageLayout& layout, AppendShared<kHeadDim>& shared, const AppendToken& token, bool value, int head, float* x, std::uint8_t* row) {
+__device__ __forceinline__ void load_own_reference(const AppendParams& p, const PageSide& keys, std::int64_t slot, int head, std::uint16_t* reference) {
+    const auto* from = reinterpret_cast<const std::uint16_t*>(blob_of(p, page_of(slot), head) + keys.reference_offset()) + (threadIdx.x & 31);
+#pragma unroll
+    for (int k = 0; k < device::RotationShape<kHeadDim>::kPadded / 32; ++k) reference[k] = from[32 * k];
+}
+
+// Codes one vector by a whole warp: the least time for one. x: its numbers; reference: of a key, load_own_reference()'s.
+template <int kHeadDim>
+__device__ __forceinline__ void code_by_warp(const AppendParams& p, const PageLayout& layout, AppendShared<kHeadDim>& shared, const AppendToken& token, bool value, int head, float* x,
+                                             std::uint16_t* reference, std::uint8_t* row) {
     const int lane = threadIdx.x & 31;
     if (!value) {
-        const std::uint16_t* from = shared.short_means[threadIdx.x / 32];
-        if (token.source != Source::mean || token.run_length >= kLongRun) from = find_reference(p, layout.keys(), shared, token, head);
-        else mean_of_short_run<kHeadDim>(p, token.run, token.run_length, head, shared.short_means[threadIdx.x / 32]);
-        centre<kHeadDim, 32>(p, layout, true, token.slot, head, x, [&](int k) { return from ? from[lane + 32 * k] : std::uint16_t{0}; });
+        if (token.source != Source::stored || token.page != page_of(token.slot)) {
+            const std::uint16_t* from = shared.short_means[threadIdx.x / 32];
+            if (token.source != Source::mean || token.run_length >= kLongRun) from = find_reference(p, layout.keys(), shared, token, head);
+            else mean_of_short_run<kHeadDim>(p, token.run, token.run_length, head, shared.short_means[threadIdx.x / 32]);
+#pragma unroll
+            for (int k = 0; k < device::RotationShape<kHeadDim>::kPadded / 32; ++k) reference[k] = from ? from[lane + 32 * k] : std::uint16_t{0};
+        }
+        centre<kHeadDim, 32>(p, layout, true, token.slot, head, x, [&](int k) { return reference[k]; });
     }
     code_row<kHeadDim, 32>(p, layout, shared.levels, value, true, token.slot, head, x, row);
 }
@@ -151,10 +164,8 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
         const unsigned word = __ballot_sync(~0u, linked);
         if (lane == 0) shared.links.words[i / 32] = word;
     }
-    if (by_warp && warp < 2 * num && warp % 2 == 0 && lane < D / 16) {  // the reference that most likely counts, on its way too
-        const std::int64_t slot = slots[kBefore + warp / 2];
-        if (slot >= 0) device::prefetch_l2(blob_of(p, page_of(slot), head) + layout.keys().reference_offset() + 32 * lane);
-    }
+    std::uint16_t reference[D / 32] = {};
+    if (by_warp && warp < 2 * num && warp % 2 == 0 && slots[kBefore + warp / 2] >= 0) load_own_reference<kHeadDim>(p, layout.keys(), slots[kBefore + warp / 2], head, reference);
     __syncthreads();
     bool wants_mean = false;
     if (thread < num) {
@@ -215,8 +226,11 @@ __global__ void __launch_bounds__(kAppendThreads, 2) append_kernel(const __grid_
         }
         for (int n = i; n < min(i + together, num); ++n) {
             if (shared.tokens[n].slot < 0) continue;
-            if (!by_warp || job != warp) load_row<kHeadDim, 32>(p, value, true, first + n, head, x);
-            code_by_warp<kHeadDim>(p, layout, shared, shared.tokens[n], value, head, x, row0 + n * kStride);
+            if (!by_warp || job != warp) {
+                load_row<kHeadDim, 32>(p, value, true, first + n, head, x);
+                if (!value) load_own_reference<kHeadDim>(p, layout.keys(), shared.tokens[n].slot, head, reference);
+            }
+            code_by_warp<kHeadDim>(p, layout, shared, shared.tokens[n], value, head, x, reference, row0 + n * kStride);
             if (!by_warp) continue;
             __syncwarp();
             if constexpr (kTokensStandAlone<kHeadDim>) write_one<kHeadDim>(p, layout, value, shared.tokens[n].slot, head, row0 + n * kStride);
