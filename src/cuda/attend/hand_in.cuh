@@ -62,16 +62,9 @@ __device__ __forceinline__ std::uint32_t row_offset(const Sharing& sharing, std:
     return sharing.part_of(cta) * static_cast<std::uint32_t>(Shape::kPartial) + static_cast<std::uint32_t>(r * Shape::kRow);
 }
 
-// The direct way. True for the last CTA: then sum becomes the whole.
-template <class Shape>
-__device__ __forceinline__ bool hand_to_last(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
-    constexpr int kNum = Shape::D / 32;
-    const auto row_of = [&](std::uint32_t cta) { return HandedRow<kNum>{p.handed + row_offset<Shape>(sharing, cta, r)}; };
-    if (blockIdx.x != sharing.last) {
-        row_of(blockIdx.x).put(sum);
-        return false;
-    }
-    constexpr int kMost = kDirectSharers - 1;
+// The last CTA's part of the direct way, if there are at most kMost others: sum becomes the whole.
+template <int kMost, int kNum, class RowOf>
+__device__ __forceinline__ void take_pieces(const Sharing& sharing, RowOf&& row_of, Piece<kNum>& sum) {
     Piece<kNum> piece[kMost];
     std::uint32_t all;
     do {
@@ -93,6 +86,19 @@ __device__ __forceinline__ bool hand_to_last(const AttendParams& p, const Sharin
     }
     whole.add(sum);
     sum = whole;
+}
+
+// The direct way. True for the last CTA: then sum becomes the whole.
+template <class Shape>
+__device__ __forceinline__ bool hand_to_last(const AttendParams& p, const Sharing& sharing, int r, Piece<Shape::D / 32>& sum) {
+    constexpr int kNum = Shape::D / 32, kFew = 3;
+    const auto row_of = [&](std::uint32_t cta) { return HandedRow<kNum>{p.handed + row_offset<Shape>(sharing, cta, r)}; };
+    if (blockIdx.x != sharing.last) {
+        row_of(blockIdx.x).put(sum);
+        return false;
+    }
+    if (sharing.last - sharing.first <= kFew) take_pieces<kFew>(sharing, row_of, sum);
+    else take_pieces<kDirectSharers - 1>(sharing, row_of, sum);
     return true;
 }
 

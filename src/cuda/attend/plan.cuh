@@ -16,8 +16,8 @@
 
 namespace turboquant::cuda {
 
-inline constexpr std::uint32_t kFewestPages = 4;         // of a CTA
-inline constexpr std::uint32_t kUnitCost = 3;            // of starting and ending a unit, in pages: measured with lengths of all kinds
+inline constexpr std::uint32_t kFewestPages = 2;         // of a CTA
+inline constexpr std::uint32_t kUnitCost = 3;            // of starting and ending a unit, in pages: measured (docs/decisions/0013-cuda-attention.md)
 inline constexpr int kMaxLength = (1 << 26) - 1;
 
 // a / b where the quotient is below 2^20: a reciprocal and a correction, a fifth of a division's time.

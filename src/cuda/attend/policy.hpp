@@ -30,7 +30,7 @@ constexpr int wide_rows_for(int head_dim, int group, int num_queries) {
 
 // Bytes of the workspace that are zero between launches: the same for all kernels, which may share it. Counters of rows, and the pieces that are handed over
 // directly (hand_in.cuh).
-inline constexpr std::uint32_t kDirectSharers = 4;                            // CTAs of a unit, at most
+inline constexpr std::uint32_t kDirectSharers = 8;                            // CTAs of a unit, at most
 inline constexpr std::size_t kHandedPiece = 8 * (256 + 4);                     // floats
 constexpr std::size_t counter_bytes(int grid) { return (static_cast<std::size_t>(grid) * kMostRows * 4 + 255) / 256 * 256; }
 constexpr std::size_t zeroed_bytes(int grid) { return counter_bytes(grid) + static_cast<std::size_t>(grid) * 2 * kHandedPiece * 4; }
