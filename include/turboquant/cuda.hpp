@@ -118,7 +118,8 @@ struct AttendArgs {
 };
 
 // The workspace that attend() needs on the current device for sequences of any length and number. `zeroed`: how many of its first bytes must
-// be zero before the first use; attend() leaves them zero. One workspace serves one stream at a time.
+// be zero before the first use; attend() leaves them zero. One workspace serves one stream at a time: calls that share one at the same time may
+// never end.
 struct Workspace {
     std::size_t bytes = 0, zeroed = 0;
 };

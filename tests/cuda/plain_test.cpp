@@ -199,7 +199,7 @@ TEST(PlainPolicy, PiecesFitTheWorkspace) {
                 }
             }
         }
-        EXPECT_LE(static_cast<std::size_t>(processors) * cuda::kPlainBusyWarps * sizeof(unsigned), cuda::zeroed_bytes(processors));
+        EXPECT_LE(static_cast<std::size_t>(processors) * cuda::kPlainBusyWarps * sizeof(unsigned), cuda::counter_bytes(processors));
     }
     EXPECT_EQ(cuda::plain_splits(cuda::plain_units(1, 8, 4, 1), 132), 264);
 }

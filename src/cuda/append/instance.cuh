@@ -4,10 +4,13 @@
 #include "cuda/append/instance.hpp"
 #include "cuda/append/kernel.cuh"
 
-#define TQ_APPEND(HEAD_DIM)                                          \
-    namespace turboquant::cuda {                                     \
-    template <>                                                      \
-    const void* append_instance<HEAD_DIM>() {                        \
-        return reinterpret_cast<const void*>(&append_kernel<HEAD_DIM>); \
-    }                                                                \
-    }
+namespace turboquant::cuda {
+
+template <int kHeadDim>
+const void* append_instance() {
+    return reinterpret_cast<const void*>(&append_kernel<kHeadDim>);
+}
+
+}  // namespace turboquant::cuda
+
+#define TQ_APPEND(HEAD_DIM) template const void* turboquant::cuda::append_instance<HEAD_DIM>();

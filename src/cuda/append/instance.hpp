@@ -5,12 +5,5 @@ namespace turboquant::cuda {
 
 template <int kHeadDim>
 const void* append_instance();
-template <> const void* append_instance<64>();
-template <> const void* append_instance<80>();
-template <> const void* append_instance<96>();
-template <> const void* append_instance<112>();
-template <> const void* append_instance<128>();
-template <> const void* append_instance<192>();
-template <> const void* append_instance<256>();
 
 }  // namespace turboquant::cuda

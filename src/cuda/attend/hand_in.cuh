@@ -1,8 +1,9 @@
 // How CTAs that share a unit put a row's pieces together. In two ways:
-//   direct   few CTAs: the last takes the others' pieces as they come. No fence and no counter stands between writing and reading: every word says itself
-//            that it is there, by its lowest bit, for which a float of a sum can spare that place. Who has taken a piece leaves zeros. A CTA waits only for
-//            CTAs before it, which never wait for it.
-//   counted  many: whoever brings the last piece takes all.
+//   direct   up to eight CTAs and rows: the last CTA takes the others' pieces as they come. No fence and no counter stands between writing and reading: every
+//            word says itself that it is there, by its lowest bit, for which a float of a sum can spare that place (so m is off by a place too: a weight by less
+//            than 1e-4 as long as scores stay below 1,000). Who has taken a piece leaves zeros. A CTA waits for CTAs with lower numbers only, and hands its own
+//            last piece over before: no circle. That those have started or will start without it is how GPUs deal out CTAs, though CUDA does not promise it.
+//   counted  else: whoever brings the last piece takes all.
 #pragma once
 
 #include "cuda/attend/params.hpp"

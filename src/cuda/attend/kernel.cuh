@@ -1,5 +1,5 @@
 // Decode attention over mma64 pages in one launch. Every CTA plans for itself (plan.cuh), every warp walks through a range of pages of its
-// own (ring.cuh, device/page_math.cuh), pieces of a unit are put together at the end (merge.cuh).
+// own (ring.cuh, device/page_math.cuh) or shares one page with another, pieces of a unit are put together at the end (merge.cuh).
 #pragma once
 
 #include <type_traits>
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
     std::uint32_t mine = min(max(__shfl_sync(~0u, cut, warp), begin), end), mine_end = min(max(__shfl_sync(~0u, cut, warp + 1), begin), end);
     // Few pages: one for each of the last warps, so that neighbours run on different quarters of the processor. Very few: two warps share a page, half of its
     // tokens each.
-    const bool halves = Shape::kHalves && 2 * num <= kWarps;
+    const bool halves = Shape::kSharesPages && 2 * num <= kWarps;
     int half = 0;
     if (num <= kWarps) {
         const std::uint32_t idle = kWarps - (halves ? 2 * num : num), place = warp - idle;
@@ -214,10 +214,10 @@ __global__ void __launch_bounds__(AttendShape<kKeyBits, kValueBits, kRows, kHead
         ring.release();
     };
 
-    if (Shape::kHalves && halves) {
+    if (Shape::kSharesPages && halves) {
         if (busy) {
             start_unit(mine);
-            add_page(mine, std::integral_constant<int, Shape::kHalves ? 2 : 1>(), half);
+            add_page(mine, std::integral_constant<int, Shape::kSharesPages ? 2 : 1>(), half);
             end_segment(mine_end);
         }
     } else {

@@ -1,11 +1,10 @@
-// Putting a unit's pieces together: those of a CTA's warps, then those of CTAs that share the unit, in the order of the pages. The last of
-// these CTAs takes the others' pieces, row by row, as they come (hand_in.cuh).
+// Putting a unit's pieces together: those of a CTA's warps, then those of CTAs that share the unit (hand_in.cuh), row by row
+// and in the order of the pages.
 //
 // A piece is kept as rows of Shape::kRow floats: d weighted sums in rotated space, m (the reference of the sums, log2), l.
 #pragma once
 
 #include "cuda/attend/hand_in.cuh"
-#include "cuda/attend/policy.hpp"
 #include "cuda/attend/rows.cuh"
 
 namespace turboquant::cuda {

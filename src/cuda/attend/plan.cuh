@@ -16,7 +16,7 @@
 
 namespace turboquant::cuda {
 
-inline constexpr std::uint32_t kFewestPages = 2;         // of a CTA
+inline constexpr std::uint32_t kFewestPages = 2;         // per CTA, over all of them
 inline constexpr std::uint32_t kUnitCost = 3;            // of starting and ending a unit, in pages: measured (docs/decisions/0013-cuda-attention.md)
 inline constexpr int kMaxLength = (1 << 26) - 1;
 

@@ -85,7 +85,7 @@ struct AttendShape {
     static constexpr int kMergeWarps = kWarps;                          // that put pieces together
     static constexpr bool kStaged = kFit.staged;
     // Where a CTA has few pages two warps share one, each half of its tokens; words are loaded four at a time.
-    static constexpr bool kHalves = kRows <= 8 && kLayout.keys().words_per_lane() % 8 == 0 && kLayout.values().words_per_lane() % 8 == 0;
+    static constexpr bool kSharesPages = kRows <= 8 && kLayout.keys().words_per_lane() % 8 == 0 && kLayout.values().words_per_lane() % 8 == 0;
     static_assert(kWarps >= 3, "warps 0 and 2 have work of their own in the kernel");
     static constexpr std::size_t ring_bytes(int slots) { return kNeeds.ring_bytes(slots); }
     static constexpr std::size_t kStage = ring_bytes(kSlots) + kQueryBytes;

@@ -49,7 +49,7 @@ struct Ring {
     __device__ bool starts_old() const {
         return (__ballot_sync(~0u, now_old) & ((1u << ((Shape::kSlots + 1) / 2)) - 1)) == (1u << ((Shape::kSlots + 1) / 2)) - 1;
     }
-    // Before anything else of the kernel, so that nothing waits for it.
+    // Before the plan, so that no copy waits for it.
     static __device__ void init(std::uint32_t memory) {
         if constexpr (kBulk) {
             if ((threadIdx.x & 31) == 0) {

@@ -115,7 +115,6 @@ inline std::uint32_t fma_halves(std::uint32_t a, std::uint32_t b, std::uint32_t 
 inline std::uint32_t add_halves(std::uint32_t a, std::uint32_t b) { return pack_halves(low_half(a) + low_half(b), high_half(a) + high_half(b)); }
 inline std::uint32_t multiply_halves(std::uint32_t a, std::uint32_t b) { return pack_halves(low_half(a) * low_half(b), high_half(a) * high_half(b)); }
 
-inline void prefetch_l2(const void*) {}
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float log2_fast(float x) { return std::log2(x); }

@@ -1,7 +1,7 @@
 // A warp's work on one page of 64 tokens of one KV head, for 4, 8 or 16 query rows: scores, softmax, weighted values, all straight
 // from the codes (core/page.hpp). Queries and weights are 16-bit integers kept as two bytes, products run on int8 matrix units:
 //   query   q = unit * (256 hi + lo), hi and lo signed bytes
-//   weight  w = 2^score * value scale = unit * (256 hi + lo), unsigned bytes, relative to the page's largest w of the row
+//   weight  w = 2^score * value scale = unit * (256 hi + lo), unsigned bytes, relative to the largest w of the row in the page, or the half of it
 // With 4 rows the 8 columns of a matrix operand hold hi and lo of each; with more, hi and lo are operands of their own.
 //
 // m is a reference for the sums, not a maximum: it is raised only when a page exceeds it by 2^40, which the range of a float allows.

@@ -5,6 +5,8 @@
 // Neither multiplies by 1 / sqrt(head_dim).
 #pragma once
 
+#include <initializer_list>
+
 #include "cuda/device/warp.cuh"
 
 namespace turboquant::device {

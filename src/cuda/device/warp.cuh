@@ -56,8 +56,6 @@ TQ_DEV int sum_lanes(int v) { return __reduce_add_sync(~0u, v); }
 TQ_DEV std::uint32_t ballot(bool p) { return __ballot_sync(~0u, p); }
 TQ_DEV void sync_lanes() { __syncwarp(); }  // what lanes wrote is seen by the others
 
-TQ_DEV void prefetch_l2(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
-
 // Approximations: for attention, never for encoding.
 TQ_DEV float exp2_fast(float x) { float y; asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }
 TQ_DEV float log2_fast(float x) { float y; asm("lg2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }

@@ -49,7 +49,7 @@ public:
     // Largest relative error of a (sequence, head); NaN anywhere gives infinity. out: as run() returns it. Also compares the
     // log-sum-exp, in absolute numbers, if there is one.
     double error(const std::vector<float>& out) const;
-    // The workspace's counters are zero, as they must be between launches.
+    // What must be zero between launches of the workspace is.
     bool zeroed_is_zero() const;
 
     const PageLayout& layout() const { return layout_; }
