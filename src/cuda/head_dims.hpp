@@ -3,7 +3,6 @@
 
 #include <array>
 #include <type_traits>
-#include <utility>
 
 namespace turboquant::cuda {
 

@@ -35,6 +35,8 @@ inline constexpr std::size_t kHandedPiece = 8 * (256 + 4);                     /
 constexpr std::size_t counter_bytes(int grid) { return (static_cast<std::size_t>(grid) * kMostRows * 4 + 255) / 256 * 256; }
 constexpr std::size_t zeroed_bytes(int grid) { return counter_bytes(grid) + static_cast<std::size_t>(grid) * 2 * kHandedPiece * 4; }
 
+inline constexpr std::size_t kBarrierBytes = 128;                              // of a warp
+
 // What a warp would like to have, in bytes of shared memory but for the first two.
 struct AttendNeeds {
     int warps, slots;
@@ -54,7 +56,7 @@ constexpr AttendFit fit_warps(const AttendNeeds& needs, std::size_t limit) {
     // Of the plan of kMaxBatch sequences, and static arrays; with room to grow where there is much.
     const std::size_t fixed = (limit < 128 * 1024 ? 20 : 24) * 1024, room = limit - fixed;
     for (int slots = needs.slots;; slots = 1) {
-        const std::size_t stage = needs.ring_bytes(slots) + needs.query + 128;  // and barriers
+        const std::size_t stage = needs.ring_bytes(slots) + needs.query + kBarrierBytes;
         const bool staged = needs.warps * (stage + needs.partial) <= room;
         const std::size_t fit = room / (stage + (staged ? needs.partial : 0)), wanted = static_cast<std::size_t>(needs.warps);
         if (fit >= 4 || slots == 1) return {static_cast<int>(fit < wanted ? fit : wanted), slots, staged};
@@ -90,7 +92,7 @@ struct AttendShape {
     static constexpr std::size_t ring_bytes(int slots) { return kNeeds.ring_bytes(slots); }
     static constexpr std::size_t kStage = ring_bytes(kSlots) + kQueryBytes;
     static constexpr std::size_t kBarriers = kStage + (kStaged ? kPartialBytes : 0);
-    static constexpr std::size_t warp_bytes() { return kBarriers + 128; }
+    static constexpr std::size_t warp_bytes() { return kBarriers + kBarrierBytes; }
 
     static constexpr std::size_t kPlan = warp_bytes() * kWarps;
     static constexpr std::size_t plan_bytes(int batch) { return static_cast<std::size_t>(batch + 1) * 16; }
